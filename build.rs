@@ -1,0 +1,31 @@
+//! Compiles `proto/` into Rust types and a descriptor set, with a compiler written in Rust: no protoc to install.
+
+use prost::Message as _;
+use std::{env, error::Error, fs, path::PathBuf};
+
+const PROTOS: [&str; 3] = [
+    "cim/v1/message_service.proto",
+    "cim/v1/error_reason.proto",
+    "cim/store/v1/entry.proto",
+];
+
+/// Kinds of body that are boxed, so that a message of any kind stays small.
+const BOXED: [&str; 10] = [
+    "receipt", "template", "email", "form_data", "comment", "image", "video", "audio", "file", "multimedia",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=proto");
+
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    let out_dir = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
+
+    let mut build = tonic_prost_build::configure().btree_map(".");
+    for kind in BOXED {
+        build = build.boxed(format!(".cim.v1.Body.kind.{kind}"));
+    }
+    build.compile_fds(descriptors)?;
+    Ok(())
+}

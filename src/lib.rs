@@ -1,0 +1,30 @@
+//! An open, durable customer channel manager: CIM messages over gRPC and the documented JSON.
+//!
+//! # The map
+//!
+//! ```text
+//! main ─► app ─► { grpc, http } ─► { inbox, feed } ─► { sessions, message, wire, store (trait) }
+//! ```
+//!
+//! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
+//! ([`sessions`]), appended ([`store`]) and answered ([`inbox`]); readers follow the log from their cursor ([`feed`]).
+//! [`grpc`] and [`http`] are thin faces of the same use cases and never see each other; only [`app`] knows everyone.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | message | a [`pb::CimMessage`]: id, header, body |
+//! | inbound / outbound | received by the gateway from a third party / sent by the gateway to one |
+//! | audience | who a message is for: the customer, through the channel's connector, or the platform: bots and agents |
+//! | channel | what a service identifier selects: a phone number, a page, a widget |
+//! | channel session | one customer on one channel, from the first message or START_CHAT to END_CHAT |
+//! | conversation | one or more channel sessions of the same customer |
+//! | entry | one accepted message in the log, with every fact that follows from it |
+//! | position | an entry's place in the log; a *cursor* is an opaque text that carries it |
+
+#![forbid(unsafe_code)]
+
+pub mod pb;
+pub mod violation;
+pub mod wire;

@@ -1,0 +1,108 @@
+//! The documented JSON of CIM messages, exact to the last field.
+//!
+//! [`decode`] reads what real clients send, liberally; [`encode`] writes one canonical form, deterministically; nothing is lost in
+//! between. [`normalise`] brings a message that came as protobuf into the very form that decoding its JSON would give, so that a
+//! message means the same on both faces of the gateway. On normalised messages decoding what was encoded is the identity.
+//!
+//! There is no second model: [`header`] and [`body`] are tables that say, for each key, which field of the generated type it is
+//! and which [`codec`] knows its JSON.
+
+mod body;
+mod codec;
+mod header;
+mod instant;
+mod number;
+mod object;
+mod path;
+mod text;
+
+pub use body::type_name;
+pub use instant::{from_millis, to_millis};
+pub use text::SyntaxError;
+
+use crate::pb;
+use crate::violation::{Reason, Violations};
+use codec::{Object, Reader, Tidier, Writer};
+use path::Path;
+use std::collections::BTreeMap;
+use text::{Document, Json};
+
+/// Literals of free-form numbers that a double cannot hold, by JSON Pointer.
+pub type Exact = BTreeMap<String, String>;
+
+/// Bounds that keep every message readable to every client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most containers that free-form JSON may be nested: protobuf runtimes refuse to decode what is nested too deep.
+    pub free_form_depth: usize,
+    /// Most elements of a list of the model.
+    pub list_length: usize,
+}
+
+/// A message as read from JSON, and what of it could not be read. Only without violations is it what the client sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    /// The message, normalised. What could not be read is unset.
+    pub message: pb::CimMessage,
+    /// What could not be read.
+    pub violations: Violations,
+}
+
+/// Reads a message from documented JSON, nested at most `depth` containers deep. Invents nothing: no id, no time.
+pub fn decode(json: &[u8], depth: usize) -> Result<Decoded, SyntaxError> {
+    let document = Document::parse(json, depth)?;
+    let mut reader = Reader::default();
+    let root = document.root();
+    let mut message = match root.json() {
+        Json::Object(members) => pb::CimMessage::read(members, &Path::ROOT, &mut reader),
+        _ => {
+            reader.violations.add("", Reason::WrongType, format!("a message is an object, found {}", root.describe()));
+            pb::CimMessage::default()
+        }
+    };
+    message.exact_numbers = reader.exact;
+    Ok(Decoded { message, violations: reader.violations })
+}
+
+/// Writes a message as documented JSON: every documented key in its order, then the others; UTF-8 without needless white space.
+pub fn encode(message: &pb::CimMessage) -> Vec<u8> {
+    let mut writer = Writer::new(&message.exact_numbers, 1536);
+    message.write(&mut writer);
+    writer.into_text()
+}
+
+/// Writes a body alone, as the documented answer 200 carries one.
+pub fn encode_body(body: &pb::Body) -> Vec<u8> {
+    let exact = Exact::new();
+    let mut writer = Writer::new(&exact, 256);
+    body.write(&mut writer);
+    writer.into_text()
+}
+
+/// Brings a message into the form that decoding its JSON would give, and says what is wrong with it. Of a message that
+/// [`decode`] gave without violations nothing changes, and only the bounds can be wrong.
+pub fn normalise(message: &mut pb::CimMessage, bounds: &Bounds) -> Violations {
+    let mut tidier = Tidier { bounds, violations: Violations::default() };
+    message.tidy(&Path::ROOT, &mut tidier);
+    let mut violations = tidier.violations;
+    if !message.exact_numbers.is_empty() {
+        for (pointer, literal) in message.exact_numbers.iter().filter(|(_, literal)| !number::is_literal(literal)) {
+            let message = format!("exact_numbers needs a JSON number for {:?}, found {:?}", text::excerpt(pointer), text::excerpt(literal));
+            violations.add("", Reason::NotANumber, message);
+        }
+        keep_live_exact_numbers(message);
+    }
+    violations
+}
+
+/// Drops the literals that the JSON does not use: their number is gone, has changed, or says the same by itself.
+fn keep_live_exact_numbers(message: &mut pb::CimMessage) {
+    let exact = std::mem::take(&mut message.exact_numbers);
+    let mut writer = Writer::new(&exact, 1536);
+    message.write(&mut writer);
+    let used = writer.into_used();
+    let live = exact.iter().filter(|(pointer, literal)| {
+        used.contains(pointer.as_str()) && !number::is_exact(literal, number::nearest_double(literal))
+    });
+    message.exact_numbers = live.map(|(pointer, literal)| (pointer.clone(), literal.clone())).collect();
+}

@@ -1,0 +1,114 @@
+//! Where in a document a value stands.
+
+use std::fmt;
+
+/// A place in a document: a chain of steps kept on the stack, spelled out only when somebody asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path<'p> {
+    parent: Option<&'p Self>,
+    step: Step<'p>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step<'p> {
+    Root,
+    Key(&'p str),
+    /// A key that the client spelled `found` and the model spells `named`.
+    Alias { found: &'p str, named: &'p str },
+    /// An element that stands at `found`, and at `kept` once the nulls before it are gone.
+    Element { found: usize, kept: usize },
+}
+
+impl<'p> Path<'p> {
+    /// The document itself.
+    pub(super) const ROOT: Path<'static> = Path { parent: None, step: Step::Root };
+
+    /// The member `key` of this object.
+    pub(super) const fn key<'c>(&'c self, key: &'c str) -> Path<'c> {
+        Path { parent: Some(self), step: Step::Key(key) }
+    }
+
+    /// The member `named` of this object, which the client spelled `found`.
+    pub(super) const fn alias<'c>(&'c self, found: &'c str, named: &'c str) -> Path<'c> {
+        Path { parent: Some(self), step: Step::Alias { found, named } }
+    }
+
+    /// The element at `index` of this list.
+    pub(super) const fn index<'c>(&'c self, index: usize) -> Path<'c> {
+        self.element(index, index)
+    }
+
+    /// The element at `found` of this list, which will be written at `kept`.
+    pub(super) const fn element<'c>(&'c self, found: usize, kept: usize) -> Path<'c> {
+        Path { parent: Some(self), step: Step::Element { found, kept } }
+    }
+
+    /// The place in the document as we write it, as a JSON Pointer (RFC 6901).
+    pub(super) fn pointer(&self) -> String {
+        let mut pointer = self.parent.map(Self::pointer).unwrap_or_default();
+        match self.step {
+            Step::Root => {}
+            Step::Key(key) | Step::Alias { named: key, .. } => push_key(&mut pointer, key),
+            Step::Element { kept, .. } => push_index(&mut pointer, kept),
+        }
+        pointer
+    }
+}
+
+/// Appends a key to a JSON Pointer.
+pub(super) fn push_key(pointer: &mut String, key: &str) {
+    pointer.push('/');
+    for character in key.chars() {
+        match character {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            other => pointer.push(other),
+        }
+    }
+}
+
+/// Appends an index to a JSON Pointer.
+pub(super) fn push_index(pointer: &mut String, index: usize) {
+    pointer.push('/');
+    pointer.push_str(&index.to_string());
+}
+
+/// The place in the document as the client sent it: `body.buttons[2].title`. Keys that are no plain names are quoted.
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Root => Ok(()),
+            Step::Element { found, .. } => write!(f, "[{found}]"),
+            Step::Key(key) | Step::Alias { found: key, .. } => {
+                let plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+                let first = self.parent.is_none_or(|parent| matches!(parent.step, Step::Root));
+                match (plain, first) {
+                    (true, true) => f.write_str(key),
+                    (true, false) => write!(f, ".{key}"),
+                    (false, _) => write!(f, "[{key:?}]"),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_reads_as_the_client_wrote_it_and_points_where_we_write_it() {
+        let header = Path::ROOT.key("header");
+        let alias = header.alias("replyToMessageId", "originalMessageId");
+        assert_eq!(alias.to_string(), "header.replyToMessageId");
+        assert_eq!(alias.pointer(), "/header/originalMessageId");
+        let entities = header.key("entities");
+        let odd = entities.key("a/b~c d");
+        let element = odd.element(5, 4);
+        assert_eq!(element.to_string(), r#"header.entities["a/b~c d"][5]"#);
+        assert_eq!(element.pointer(), "/header/entities/a~1b~0c d/4");
+    }
+}
