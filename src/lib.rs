@@ -25,6 +25,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod error;
+pub mod feed;
+pub mod inbox;
+pub mod message;
 pub mod pb;
+pub mod sessions;
+pub mod store;
 pub mod violation;
 pub mod wire;

@@ -253,9 +253,22 @@ fields!(pb::FormSentiment {
 });
 
 extras!(
-    pb::Attachment, pb::Location, pb::Contact, pb::ContactName, pb::ContactPhone, pb::Button, pb::CarouselElement,
-    pb::DefaultAction, pb::ReceiptElement, pb::ReceiptAddress, pb::ReceiptSummary, pb::ReceiptAdjustment, pb::TemplateLanguage,
-    pb::TemplateComponent, pb::TemplateParameter, pb::FormSentiment,
+    pb::Attachment,
+    pb::Location,
+    pb::Contact,
+    pb::ContactName,
+    pb::ContactPhone,
+    pb::Button,
+    pb::CarouselElement,
+    pb::DefaultAction,
+    pb::ReceiptElement,
+    pb::ReceiptAddress,
+    pb::ReceiptSummary,
+    pb::ReceiptAdjustment,
+    pb::TemplateLanguage,
+    pb::TemplateComponent,
+    pb::TemplateParameter,
+    pb::FormSentiment,
 );
 
 impl Whole for pb::Attachment {}
@@ -438,7 +451,8 @@ impl Object for pb::Body {
 }
 
 impl Names for pb::ButtonMessageType {
-    const NAMES: &'static [(i32, &'static str)] = &[(Self::Button as i32, "BUTTON"), (Self::QuickReplies as i32, "QUICK_REPLIES")];
+    const NAMES: &'static [(i32, &'static str)] =
+        &[(Self::Button as i32, "BUTTON"), (Self::QuickReplies as i32, "QUICK_REPLIES")];
 }
 
 impl Names for pb::CarouselMessageType {

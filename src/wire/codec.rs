@@ -94,7 +94,9 @@ impl Reader {
                 let place = at.key(entry.key());
                 if !self.exact.is_empty() {
                     let pointer = place.pointer();
-                    self.exact.retain(|other, _| !other.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+                    self.exact.retain(|other, _| {
+                        !other.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                    });
                 }
                 let value = self.value(node, &place);
                 entry.insert(value);
@@ -307,7 +309,11 @@ impl Tidier<'_> {
     fn may_nest(&mut self, at: &Path<'_>, depth: usize) -> bool {
         let most = self.bounds.free_form_depth;
         if depth >= most {
-            self.violations.add(at, Reason::TooDeep, format!("free-form JSON may be nested {most} containers deep, this is deeper"));
+            self.violations.add(
+                at,
+                Reason::TooDeep,
+                format!("free-form JSON may be nested {most} containers deep, this is deeper"),
+            );
         }
         depth < most
     }
@@ -317,7 +323,11 @@ impl Tidier<'_> {
         if let Some(object) = extras {
             for (key, value) in &mut object.fields {
                 if modelled(key, value) {
-                    self.violations.add(at.key(key), Reason::Modelled, "must stand in the field of the model, found in extra_fields");
+                    self.violations.add(
+                        at.key(key),
+                        Reason::Modelled,
+                        "must stand in the field of the model, found in extra_fields",
+                    );
                 }
                 self.value(value, &at.key(key), 0);
             }
@@ -389,7 +399,8 @@ pub(super) struct Code;
 impl Code {
     /// True for `0` and for 1 to 15 digits that do not start with 0.
     fn is_number(text: &str) -> bool {
-        text == "0" || (text.len() <= 15 && !text.starts_with('0') && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+        text == "0"
+            || (text.len() <= 15 && !text.starts_with('0') && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
     }
 }
 
@@ -507,7 +518,11 @@ impl Codec for Degrees {
         };
         let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
         if value.is_none() {
-            reader.violations.add(at, Reason::NotFinite, format!("needs a number within the double range, found {}", excerpt(&text)));
+            reader.violations.add(
+                at,
+                Reason::NotFinite,
+                format!("needs a number within the double range, found {}", excerpt(&text)),
+            );
         }
         value
     }

@@ -1,7 +1,7 @@
 //! The envelope, the header and its objects, key by key.
 
-use super::codec::{Flag, Int32, Many, Map, MapIfSet, Name, Names, One, Reader, Text, TextList, Tidier, Time, Writer};
 use super::codec::{Any, Codec};
+use super::codec::{Flag, Int32, Many, Map, MapIfSet, Name, Names, One, Reader, Text, TextList, Tidier, Time, Writer};
 use super::object::{self, Part, Whole, extras, fields};
 use super::path::Path;
 use super::text::{Json, Node};

@@ -87,16 +87,17 @@ pub fn normalise(message: &mut pb::CimMessage, bounds: &Bounds) -> Violations {
     let mut violations = tidier.violations;
     if !message.exact_numbers.is_empty() {
         for (pointer, literal) in message.exact_numbers.iter().filter(|(_, literal)| !number::is_literal(literal)) {
-            let message = format!("exact_numbers needs a JSON number for {:?}, found {:?}", text::excerpt(pointer), text::excerpt(literal));
+            let message =
+                format!("exact_numbers needs a JSON number for {:?}, found {:?}", text::excerpt(pointer), text::excerpt(literal));
             violations.add("", Reason::NotANumber, message);
         }
-        keep_live_exact_numbers(message);
+        drop_stale_exact_numbers(message);
     }
     violations
 }
 
 /// Drops the literals that the JSON does not use: their number is gone, has changed, or says the same by itself.
-fn keep_live_exact_numbers(message: &mut pb::CimMessage) {
+pub(crate) fn drop_stale_exact_numbers(message: &mut pb::CimMessage) {
     let exact = std::mem::take(&mut message.exact_numbers);
     let mut writer = Writer::new(&exact, 1536);
     message.write(&mut writer);

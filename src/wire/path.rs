@@ -14,9 +14,15 @@ enum Step<'p> {
     Root,
     Key(&'p str),
     /// A key that the client spelled `found` and the model spells `named`.
-    Alias { found: &'p str, named: &'p str },
+    Alias {
+        found: &'p str,
+        named: &'p str,
+    },
     /// An element that stands at `found`, and at `kept` once the nulls before it are gone.
-    Element { found: usize, kept: usize },
+    Element {
+        found: usize,
+        kept: usize,
+    },
 }
 
 impl<'p> Path<'p> {
@@ -83,7 +89,8 @@ impl fmt::Display for Path<'_> {
             Step::Root => Ok(()),
             Step::Element { found, .. } => write!(f, "[{found}]"),
             Step::Key(key) | Step::Alias { found: key, .. } => {
-                let plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+                let plain =
+                    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
                 let first = self.parent.is_none_or(|parent| matches!(parent.step, Step::Root));
                 match (plain, first) {
                     (true, true) => f.write_str(key),

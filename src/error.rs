@@ -1,0 +1,159 @@
+//! What can fail, and what it means to a caller, whatever the transport.
+
+use crate::pb::ErrorReason;
+use crate::store::{self, Cursor};
+use crate::violation::Violations;
+use crate::wire::SyntaxError;
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The message breaks rules.
+    #[error("the message breaks {} {}", .violations.as_slice().len(), if .violations.as_slice().len() == 1 { "rule" } else { "rules" })]
+    InvalidMessage {
+        /// Every one of them.
+        violations: Violations,
+    },
+    /// The text is no JSON.
+    #[error("the text is no JSON: {0}")]
+    InvalidJson(SyntaxError),
+    /// A field of the request itself is wrong.
+    #[error("{field} {problem}")]
+    InvalidRequest {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The message is larger than the gateway accepts.
+    #[error("the message is larger than {limit} bytes")]
+    MessageTooLarge {
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// The id is taken by a message with other content.
+    #[error("the id {id:?} is taken by a message with other content")]
+    ReusedId {
+        /// The id.
+        id: String,
+    },
+    /// No message has this id.
+    #[error("no message has the id {id:?}")]
+    MessageNotFound {
+        /// The id.
+        id: String,
+    },
+    /// No conversation has this id.
+    #[error("no conversation has the id {id:?}")]
+    ConversationNotFound {
+        /// The id.
+        id: String,
+    },
+    /// The cursor is older than what is kept.
+    #[error("the cursor is older than what is kept; the oldest cursor to read from is {oldest}")]
+    CursorExpired {
+        /// Where reading can start.
+        oldest: Cursor,
+    },
+    /// The cursor is of another history, or beyond the end of this one.
+    #[error("the cursor is of a history that is gone, or beyond the end of this one; the oldest cursor to read from is {oldest}")]
+    CursorUnknown {
+        /// Where reading can start.
+        oldest: Cursor,
+    },
+    /// Too many streams are open.
+    #[error("{most} streams are open, which is the most; try again later")]
+    TooManyStreams {
+        /// The bound.
+        most: usize,
+    },
+    /// The gateway shuts down.
+    #[error("the gateway is shutting down; connect again")]
+    ShuttingDown,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// What a failure means to a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The caller sent something wrong; sending it again will not help.
+    Invalid,
+    /// The caller sent too much.
+    TooLarge,
+    /// What the caller sent contradicts what is there.
+    Conflict,
+    /// What the caller asked for is not there.
+    NotFound,
+    /// What the caller asked for is no longer there.
+    Gone,
+    /// The gateway has no room for more; later it may.
+    Exhausted,
+    /// The gateway cannot serve now; later it may. Whether the call had an effect is unknown.
+    Unavailable,
+    /// The gateway failed.
+    Internal,
+}
+
+impl Error {
+    /// What the failure means to a caller. There is no catch-all: a new failure does not compile until its meaning is chosen.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::InvalidMessage { .. } | Self::InvalidJson(_) | Self::InvalidRequest { .. } => Kind::Invalid,
+            Self::MessageTooLarge { .. } => Kind::TooLarge,
+            Self::ReusedId { .. } => Kind::Conflict,
+            Self::MessageNotFound { .. } | Self::ConversationNotFound { .. } => Kind::NotFound,
+            Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
+            Self::TooManyStreams { .. } => Kind::Exhausted,
+            Self::ShuttingDown | Self::Store(store::Error::Unavailable { .. }) => Kind::Unavailable,
+            // Every reader asks for what the span says is there, and learns of what is gone as an expired cursor.
+            Self::Store(store::Error::Expired { .. }) => Kind::Internal,
+        }
+    }
+
+    /// The machine-readable reason.
+    pub const fn reason(&self) -> ErrorReason {
+        match self {
+            Self::InvalidMessage { .. } => ErrorReason::InvalidMessage,
+            Self::InvalidJson(_) => ErrorReason::InvalidJson,
+            Self::InvalidRequest { .. } => ErrorReason::InvalidRequest,
+            Self::MessageTooLarge { .. } => ErrorReason::MessageTooLarge,
+            Self::ReusedId { .. } => ErrorReason::ReusedId,
+            Self::MessageNotFound { .. } => ErrorReason::MessageNotFound,
+            Self::ConversationNotFound { .. } => ErrorReason::ConversationNotFound,
+            Self::CursorExpired { .. } => ErrorReason::CursorExpired,
+            Self::CursorUnknown { .. } => ErrorReason::CursorUnknown,
+            Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,
+            Self::ShuttingDown => ErrorReason::ShuttingDown,
+            Self::Store(store::Error::Unavailable { .. }) => ErrorReason::StoreUnavailable,
+            Self::Store(store::Error::Expired { .. }) => ErrorReason::Internal,
+        }
+    }
+
+    /// The machine-readable reason as it stands on the wire, without the prefix of the enum.
+    pub fn reason_name(&self) -> &'static str {
+        let name = self.reason().as_str_name();
+        name.strip_prefix("ERROR_REASON_").unwrap_or(name)
+    }
+
+    /// The sentence for the caller. Of a fault of the gateway it tells no more than that there was one; the log has the rest.
+    pub fn public_message(&self) -> String {
+        match self.kind() {
+            Kind::Internal => "internal error".into(),
+            Kind::Unavailable if matches!(self, Self::Store(_)) => {
+                "the store is unavailable; the outcome is unknown: repeat with the same id".into()
+            }
+            _ => self.to_string(),
+        }
+    }
+
+    /// Every broken rule, where the message itself is wrong.
+    pub fn violations(&self) -> &[crate::violation::Violation] {
+        match self {
+            Self::InvalidMessage { violations } => violations.as_slice(),
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! x
+macro_rules! conforms {
+    ($e:expr) => {};
+}
+pub(super) use conforms;

@@ -1,0 +1,266 @@
+//! The store: one log of accepted messages, and the facts that follow from it.
+//!
+//! # The promise
+//!
+//! **Entries and positions.** The log is a sequence of entries. Each has a position; positions rise by one, from 1, and are never
+//! used twice within an epoch. An entry never changes.
+//!
+//! **Frames.** What is appended at once is a frame of one or more entries: they get consecutive positions and become durable
+//! together or not at all.
+//!
+//! **Durable.** [`Store::append`] returns when its frame is as safe as the engine makes it. Nobody sees an entry before: readers,
+//! look-ups and repeats see what lies at or below the durable position, and nothing above. An append that fails with
+//! [`Error::Unavailable`] may or may not be there later; a repeat with the same id tells.
+//!
+//! **Order.** Staging order is position order is the order in which everybody reads. A stage sees the facts of every entry staged
+//! before it, and none staged after.
+//!
+//! **Claims.** Whoever holds the claim on a client's id is the only one who may append under it; others wait until the claim is
+//! settled: durably appended or dropped. A claim tells all entries that were accepted under the id before.
+//!
+//! **Epochs.** A history that is rewound or begun anew is another epoch. A cursor carries the epoch of its position, so that a
+//! reader of a history that is gone is told so, instead of reading on at the same number in another one.
+//!
+//! **Retention.** Old entries go, oldest first. Reading below [`Span::oldest`] is an error, never a silent gap.
+
+mod facts;
+pub mod memory;
+
+#[cfg(test)]
+mod conformance;
+
+pub(crate) use facts::customer_numbers;
+pub use facts::{CustomerFacts, Facts, SessionKey};
+
+use crate::pb;
+use crate::violation::Violations;
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use prost_types::Timestamp;
+use std::any::Any;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// An entry's place in the log: 1 for the first. 0 is before all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+impl Position {
+    /// The position after this one.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The position before this one; 0 has none before it.
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a reader stands: after `position` in the history `epoch`. As text it is opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// The history that the position is of.
+    pub epoch: u64,
+    /// The last position that the reader has seen.
+    pub position: Position,
+}
+
+impl Cursor {
+    /// Number of the text form; the first of its bytes.
+    const FORM: u8 = 1;
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [Self::FORM; 17];
+        bytes[1..9].copy_from_slice(&self.epoch.to_be_bytes());
+        bytes[9..].copy_from_slice(&self.position.0.to_be_bytes());
+        f.write_str(&BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+/// The text is no cursor of this gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is no cursor that this gateway gave out")]
+pub struct NotACursor;
+
+impl FromStr for Cursor {
+    type Err = NotACursor;
+
+    fn from_str(text: &str) -> Result<Self, NotACursor> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| NotACursor)?;
+        let (&[form], rest) = bytes.split_first_chunk::<1>().ok_or(NotACursor)?;
+        let (epoch, rest) = rest.split_first_chunk::<8>().ok_or(NotACursor)?;
+        let position = <[u8; 8]>::try_from(rest).map_err(|_| NotACursor)?;
+        if form != Self::FORM {
+            return Err(NotACursor);
+        }
+        Ok(Self { epoch: u64::from_be_bytes(*epoch), position: Position(u64::from_be_bytes(position)) })
+    }
+}
+
+/// An entry and its position.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Place in the log.
+    pub position: Position,
+    /// The entry itself; shared, for it never changes.
+    pub entry: Arc<pb::store::Entry>,
+}
+
+impl Stored {
+    /// The id the client used: the one it sent, or the one the gateway gave where it sent none.
+    pub fn claimed_id(&self) -> &str {
+        let submitted = self.entry.submission.as_ref().map_or("", |submission| &submission.id);
+        if submitted.is_empty() { self.id() } else { submitted }
+    }
+
+    /// The id the message has.
+    pub fn id(&self) -> &str {
+        self.entry.message.as_ref().and_then(|message| message.id.as_deref()).unwrap_or_default()
+    }
+}
+
+/// What a reader can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The history.
+    pub epoch: u64,
+    /// The oldest entry that is kept; [`Span::end`]`.next()` if there is none.
+    pub oldest: Position,
+    /// The newest durable entry; 0 if there never was one.
+    pub end: Position,
+}
+
+impl Span {
+    /// The cursor of a position in this history.
+    pub const fn cursor(&self, position: Position) -> Cursor {
+        Cursor { epoch: self.epoch, position }
+    }
+}
+
+/// The right to append under a client's id. Dropping it without appending lets the next caller try.
+pub struct Claim {
+    /// Entries accepted under the id before, oldest first.
+    pub earlier: Vec<Stored>,
+    /// Gives the claim back when dropped. What it is only the engine knows.
+    _lease: Box<dyn Any + Send>,
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("earlier", &self.earlier).finish_non_exhaustive()
+    }
+}
+
+/// Entries to append at once. Positions, times of acceptance and the threads of conversations are the engine's to fill in.
+pub type Frame = Vec<pb::store::Entry>;
+
+/// Makes a frame from the present facts. It runs once and alone: nothing is staged between what it reads and what it returns. It
+/// must not block. Its refusal leaves nothing behind.
+pub type Stage<'s> = Box<dyn FnOnce(&dyn Facts) -> Result<Frame, Violations> + Send + 's>;
+
+/// How much to read at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// Most entries.
+    pub entries: usize,
+    /// Most bytes of their messages as protobuf; one entry is given even if it is larger.
+    pub bytes: usize,
+}
+
+/// Why an append came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The stage refused.
+    #[error("refused by the stage")]
+    Refused(Violations),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// Why the store could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It cannot write or read now. A failed append may or may not have been written.
+    #[error("the store is unavailable: {cause}")]
+    Unavailable {
+        /// What failed, for the log.
+        cause: String,
+    },
+    /// What was asked for is no longer kept.
+    #[error("position {asked} is no longer kept; the oldest is {oldest}")]
+    Expired {
+        /// The position asked for.
+        asked: Position,
+        /// The oldest position kept.
+        oldest: Position,
+    },
+}
+
+/// An engine that keeps the log. See the module for what it promises.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// Claims a client's id, once every earlier claim on it is settled.
+    async fn claim(&self, id: &str) -> Result<Claim, Error>;
+
+    /// Appends the frame that `stage` makes, durably, and settles `claim`. Returns the frame as stored. A frame must not be empty.
+    async fn append(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Vec<Stored>, AppendError>;
+
+    /// The entries after `after`, oldest first, at most a page. Empty if there are none yet.
+    async fn read(&self, after: Position, page: Page) -> Result<Vec<Stored>, Error>;
+
+    /// The message that has this id now. Ephemeral entries have no look-up.
+    async fn message(&self, id: &str) -> Result<Option<Stored>, Error>;
+
+    /// A conversation's messages, newest first, `limit` at most, that stand before its message at `before`; none for an unknown
+    /// conversation.
+    async fn history(&self, conversation: &str, before: Option<Position>, limit: usize) -> Result<Option<Vec<Stored>>, Error>;
+
+    /// The position before the first kept entry that was accepted at or after `time`.
+    async fn before(&self, time: Timestamp) -> Result<Position, Error>;
+
+    /// What can be read now.
+    fn span(&self) -> Span;
+
+    /// The durable position as it rises. A receiver that looks away sees the latest.
+    fn durable(&self) -> watch::Receiver<Position>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_its_text(epoch: u64, position: u64) {
+            let cursor = Cursor { epoch, position: Position(position) };
+            prop_assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+
+        #[test]
+        fn no_text_makes_a_cursor_panic(text: String) {
+            let _cursor: Result<Cursor, NotACursor> = text.parse();
+        }
+    }
+
+    #[test]
+    fn another_text_is_no_cursor() {
+        for text in ["", "AQ", "0", "{}", "AgAAAAAAAAABAAAAAAAAAAE", "AQAAAAAAAAABAAAAAAAAAAEA"] {
+            assert_eq!(text.parse::<Cursor>(), Err(NotACursor), "{text}");
+        }
+    }
+}
