@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), descriptors.encode_to_vec())?;
 
-    let mut build = tonic_prost_build::configure().btree_map(".");
+    let mut build = tonic_prost_build::configure().btree_map(".").codec_path("crate::pb::codec::Codec");
     for kind in BOXED {
         build = build.boxed(format!(".cim.v1.Body.kind.{kind}"));
     }

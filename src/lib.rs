@@ -27,6 +27,7 @@
 
 pub mod error;
 pub mod feed;
+pub mod grpc;
 pub mod inbox;
 pub mod message;
 pub mod pb;

@@ -5,6 +5,8 @@
 // The generator sets its own style.
 #![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, rustdoc::all, missing_debug_implementations)]
 
+pub mod codec;
+
 pub mod cim {
     pub mod v1 {
         tonic::include_proto!("cim.v1");

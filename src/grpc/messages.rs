@@ -1,0 +1,162 @@
+//! `MessageService`: each call decodes, calls a use case and encodes.
+
+use super::notifications;
+use super::status::{refusal, status};
+use super::Settings;
+use crate::error::{Error, Kind};
+use crate::feed::Feed;
+use crate::inbox::{Accepted, Inbox};
+use crate::pb;
+use crate::pb::message_service_server::MessageService;
+use crate::pb::send_messages_response::Result as Answer;
+use crate::store::{Cursor, Stored};
+use crate::violation::Violations;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
+
+/// Page size where a caller names none.
+const DEFAULT_PAGE: usize = 50;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(super) struct Messages {
+    inbox: Inbox,
+    feed: Feed,
+    settings: Settings,
+    shutdown: CancellationToken,
+}
+
+impl Messages {
+    pub(super) const fn new(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> Self {
+        Self { inbox, feed, settings, shutdown }
+    }
+
+    async fn accept(&self, message: Option<pb::CimMessage>) -> Result<pb::SendMessageResponse, Error> {
+        let message = message.ok_or(Error::InvalidRequest { field: "message", problem: "is required".into() })?;
+        let span = tracing::info_span!("message", id = message.id.as_deref());
+        let accepted = self.inbox.accept(message, Violations::default(), self.settings.reuse).instrument(span).await?;
+        Ok(self.response(&accepted))
+    }
+
+    fn response(&self, accepted: &Accepted) -> pb::SendMessageResponse {
+        let stored = &accepted.stored;
+        let session = stored.entry.session.as_ref();
+        pb::SendMessageResponse {
+            message_id: stored.id().to_owned(),
+            conversation_id: session.map(|session| session.conversation_id.clone()).unwrap_or_default(),
+            channel_session_id: session.map(|session| session.id.clone()).unwrap_or_default(),
+            submitted_id: submitted_id(stored),
+            duplicate: accepted.duplicate,
+            accepted_at: stored.entry.accepted_at,
+            cursor: self.inbox.store().span().cursor(stored.position).to_string(),
+        }
+    }
+
+    fn accepted(&self, stored: &Stored) -> pb::AcceptedMessage {
+        accepted_message(stored, self.inbox.store().span().cursor(stored.position))
+    }
+
+    fn page_size(&self, asked: i32) -> Result<usize, Error> {
+        match usize::try_from(asked) {
+            Ok(0) => Ok(DEFAULT_PAGE.min(self.settings.history_page)),
+            Ok(size) => Ok(size.min(self.settings.history_page)),
+            Err(_) => Err(Error::InvalidRequest { field: "page_size", problem: format!("must not be negative, got {asked}") }),
+        }
+    }
+}
+
+/// Id the client sent, where the message got a fresh one.
+fn submitted_id(stored: &Stored) -> String {
+    if stored.claimed_id() == stored.id() { String::new() } else { stored.claimed_id().to_owned() }
+}
+
+/// A stored message as clients see it.
+pub(super) fn accepted_message(stored: &Stored, cursor: Cursor) -> pb::AcceptedMessage {
+    pb::AcceptedMessage {
+        message: stored.entry.message.clone(),
+        cursor: cursor.to_string(),
+        accepted_at: stored.entry.accepted_at,
+        audiences: stored.entry.audiences.clone(),
+        submitted_id: submitted_id(stored),
+    }
+}
+
+#[tonic::async_trait]
+impl MessageService for Messages {
+    async fn send_message(
+        &self,
+        request: Request<pb::SendMessageRequest>,
+    ) -> Result<Response<pb::SendMessageResponse>, Status> {
+        let accepted = self.accept(request.into_inner().message).await;
+        accepted.map(Response::new).map_err(|error| status(&error))
+    }
+
+    type SendMessagesStream = BoxStream<'static, Result<pb::SendMessagesResponse, Status>>;
+
+    async fn send_messages(
+        &self,
+        request: Request<Streaming<pb::SendMessagesRequest>>,
+    ) -> Result<Response<Self::SendMessagesStream>, Status> {
+        let numbered = (self.clone(), request.into_inner(), 1);
+        let answers = stream::try_unfold(numbered, async |(messages, mut requests, number)| {
+            let request = tokio::select! {
+                biased;
+                () = messages.shutdown.cancelled() => return Err(status(&Error::ShuttingDown)),
+                request = requests.message() => request?,
+            };
+            let Some(request) = request else { return Ok(None) };
+            let answer = match messages.accept(request.message).await {
+                Ok(accepted) => Answer::Accepted(accepted),
+                // What is wrong with the gateway is no matter of one message.
+                Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Internal) => return Err(status(&error)),
+                Err(error) => Answer::Refused(refusal(&error)),
+            };
+            let answer = pb::SendMessagesResponse { request_number: number, result: Some(answer) };
+            Ok(Some((answer, (messages, requests, number + 1))))
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn get_message(&self, request: Request<pb::GetMessageRequest>) -> Result<Response<pb::GetMessageResponse>, Status> {
+        let stored = self.inbox.message(&request.into_inner().message_id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::GetMessageResponse { message: Some(self.accepted(&stored)) }))
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<pb::ListMessagesRequest>,
+    ) -> Result<Response<pb::ListMessagesResponse>, Status> {
+        let pb::ListMessagesRequest { conversation_id, page_size, page_token } = request.into_inner();
+        let size = self.page_size(page_size).map_err(|error| status(&error))?;
+        let span = self.inbox.store().span();
+        let after = page_position(&page_token, span.epoch).map_err(|error| status(&error))?;
+        let page = self.inbox.history(&conversation_id, after, size).await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::ListMessagesResponse {
+            messages: page.messages.iter().map(|stored| self.accepted(stored)).collect(),
+            next_page_token: page.next.map(|position| span.cursor(position).to_string()).unwrap_or_default(),
+        }))
+    }
+
+    type SubscribeNotificationsStream = BoxStream<'static, Result<pb::SubscribeNotificationsResponse, Status>>;
+
+    async fn subscribe_notifications(
+        &self,
+        request: Request<pb::SubscribeNotificationsRequest>,
+    ) -> Result<Response<Self::SubscribeNotificationsStream>, Status> {
+        let wanted = notifications::wanted(request.into_inner(), &self.settings).map_err(|error| status(&error))?;
+        let subscription = self.feed.subscribe(wanted.filter, wanted.start, wanted.heartbeat).await;
+        Ok(Response::new(notifications::stream(subscription.map_err(|error| status(&error))?)))
+    }
+}
+
+/// The message after which a page goes on; none for the first page.
+fn page_position(token: &str, epoch: u64) -> Result<Option<crate::store::Position>, Error> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let cursor = token.parse::<Cursor>().ok().filter(|cursor| cursor.epoch == epoch);
+    let cursor = cursor.ok_or_else(|| Error::InvalidRequest { field: "page_token", problem: "is no token of this history".into() })?;
+    Ok(Some(cursor.position))
+}

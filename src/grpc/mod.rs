@@ -1,0 +1,85 @@
+//! The gRPC face: the services, health and reflection. Thin: decode, call a use case, encode.
+
+mod messages;
+mod notifications;
+mod status;
+
+use crate::feed::Feed;
+use crate::inbox::{Inbox, Reuse};
+use crate::pb;
+use crate::pb::message_service_server::{MessageServiceServer, SERVICE_NAME};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+/// How the services behave.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// What becomes of a message whose id is taken by other content.
+    pub reuse: Reuse,
+    /// Most values of a filter.
+    pub filter_values: usize,
+    /// Most bytes of a value of a filter.
+    pub filter_value_bytes: usize,
+    /// Most messages of a page of history.
+    pub history_page: usize,
+}
+
+/// The health of the services, as `grpc.health.v1` tells it.
+#[derive(Debug, Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+}
+
+impl Health {
+    /// Says that the services serve.
+    pub async fn serving(&self) {
+        for service in ["", SERVICE_NAME] {
+            self.reporter.set_service_status(service, ServingStatus::Serving).await;
+        }
+    }
+
+    /// Says that the services serve no more, to whoever watches, and ends the watches: they would hold the shutdown open.
+    pub async fn stopping(mut self) {
+        for service in ["", SERVICE_NAME] {
+            self.reporter.set_service_status(service, ServingStatus::NotServing).await;
+            self.reporter.clear_service_status(service).await;
+        }
+    }
+}
+
+/// The routes of the gRPC face, and its health: not serving until it is told to. Streams that take messages end with `shutdown`.
+pub fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
+    // What is larger than the bound but not by far is reported as a violation of it; the rest is cut off by the transport.
+    let most = inbox.limits().message_bytes * 2;
+    let messages = messages::Messages::new(inbox, feed, settings, shutdown);
+    let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let routes = Routes::new(messages).add_service(health);
+    let routes = routes.add_service(reflection().build_v1().expect(DESCRIPTORS_DECODE));
+    let routes = routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE));
+    (routes.prepare(), Health { reporter })
+}
+
+const DESCRIPTORS_DECODE: &str = "the descriptors are built with the program, and a test decodes them";
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // What is in the log is nobody else's business.
+        .with_service_name(SERVICE_NAME)
+        .with_service_name("grpc.health.v1.Health")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptors_decode() {
+        assert!(reflection().build_v1().is_ok());
+        assert!(reflection().build_v1alpha().is_ok());
+    }
+}

@@ -1,0 +1,142 @@
+//! Serves a router on a listener: the one accept loop of both faces, with the limits that keep one client from harming others.
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::io::{self, Cursor};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, join};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What every HTTP/2 client sends first (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long accepting pauses when the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Limits of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Most connections at a time; more wait to be accepted.
+    pub max_connections: usize,
+    /// Longest that a connection may take to say which HTTP it speaks, and an HTTP/1 request's head to come.
+    pub header_timeout: Duration,
+    /// Most requests at a time on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+    /// Flow-control window of an HTTP/2 stream in bytes.
+    pub stream_window: u32,
+    /// Flow-control window of an HTTP/2 connection in bytes.
+    pub connection_window: u32,
+    /// Most bytes of a request's headers.
+    pub max_header_list: u32,
+    /// Time between HTTP/2 pings; without them a peer that is gone would never be noticed.
+    pub keepalive_interval: Duration,
+    /// Longest that a ping may go unanswered.
+    pub keepalive_timeout: Duration,
+}
+
+/// Serves `router` on every connection to `listener` until `shutdown` is cancelled; then accepts no more, lets every request that
+/// is under way finish, and returns when all connections are closed. How long that may take is the caller's to bound.
+pub async fn serve(listener: TcpListener, router: Router, settings: Settings, shutdown: CancellationToken) {
+    let places = Arc::new(Semaphore::new(settings.max_connections));
+    let graceful = GracefulShutdown::new();
+    let closing = CancellationToken::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let watcher = graceful.watcher();
+        let (router, closing) = (router.clone(), closing.clone());
+        connections.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                biased;
+                () = connection(stream, router, settings, &watcher) => {}
+                // A connection that has not said which HTTP it speaks has nothing under way.
+                () = closing.cancelled() => {}
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    closing.cancel();
+    while connections.join_next().await.is_some() {}
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}
+
+/// Serves one connection. How it ends is the client's business; there is nobody to tell.
+async fn connection(
+    mut stream: TcpStream,
+    router: Router,
+    settings: Settings,
+    watcher: &hyper_util::server::graceful::Watcher,
+) {
+    let mut first = Vec::with_capacity(PREFACE.len());
+    let Ok(Ok(is_http2)) = tokio::time::timeout(settings.header_timeout, speaks_http2(&mut stream, &mut first)).await else { return };
+    let (read, write) = stream.into_split();
+    let io = TokioIo::new(join(Cursor::new(first).chain(read), write));
+    let service = TowerToHyperService::new(router);
+    let ended = if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(settings.keepalive_interval)
+            .keep_alive_timeout(settings.keepalive_timeout)
+            .max_concurrent_streams(settings.max_concurrent_streams)
+            .initial_stream_window_size(settings.stream_window)
+            .initial_connection_window_size(settings.connection_window)
+            .max_header_list_size(settings.max_header_list);
+        watcher.clone().watch(builder.serve_connection(io, service)).await
+    } else {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(settings.header_timeout)
+            .max_buf_size(settings.max_header_list.max(8192) as usize);
+        watcher.clone().watch(builder.serve_connection(io, service)).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a connection broke");
+    }
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2. `first` gets what was read.
+async fn speaks_http2(stream: &mut TcpStream, first: &mut Vec<u8>) -> io::Result<bool> {
+    let mut byte = [0; 24];
+    while first.len() < PREFACE.len() {
+        let missing = PREFACE.len() - first.len();
+        let read = stream.read(&mut byte[..missing]).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        first.extend_from_slice(&byte[..read]);
+        if !PREFACE.starts_with(first) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
