@@ -25,6 +25,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod pb;
 pub mod violation;
 pub mod wire;
