@@ -10,7 +10,7 @@ use crate::store::memory::Memory;
 use crate::wire::Bounds;
 use crate::{grpc, http};
 use axum::Router;
-use http_body_util::BodyExt as _;
+use axum::http::{HeaderName, Method, StatusCode};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_web::GrpcWebLayer;
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -109,24 +109,20 @@ async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener,
 
 fn store(config: &config::Store) -> Arc<dyn Store> {
     match config.engine {
-        config::Engine::Memory => Arc::new(Memory::new(config.memory.max_bytes.bytes())),
+        config::Engine::Memory => Arc::new(Memory::new(config.memory.max_bytes.as_usize())),
     }
 }
 
 fn limits(config: &config::Limits) -> message::Limits {
     message::Limits {
-        message_bytes: config.message.bytes(),
-        id_bytes: config.id.bytes(),
+        message_bytes: config.message.as_usize(),
+        id_bytes: config.id.as_usize(),
         bounds: Bounds { free_form_depth: config.free_form_depth, list_length: config.list_length },
     }
 }
 
 const fn feed_settings(config: &config::Feed) -> feed::Settings {
-    feed::Settings {
-        heartbeat: config.heartbeat,
-        heartbeat_skipped: config.heartbeat_skipped,
-        max_streams: config.max_streams,
-    }
+    feed::Settings { heartbeat: config.heartbeat, heartbeat_skipped: config.heartbeat_skipped, max_streams: config.max_streams }
 }
 
 const fn reuse(policy: config::ReusePolicy) -> Reuse {
@@ -140,7 +136,68 @@ fn grpc_settings(config: &Config) -> grpc::Settings {
     grpc::Settings {
         reuse: reuse(config.inbox.reused_id.grpc),
         filter_values: config.limits.filter_values,
-        filter_value_bytes: config.limits.id.bytes(),
+        filter_value_bytes: config.limits.id.as_usize(),
         history_page: config.limits.history_page,
     }
+}
+
+fn grpc_limits(config: &config::Grpc) -> listener::Settings {
+    listener::Settings {
+        max_connections: config.max_connections,
+        header_timeout: config.keepalive_timeout,
+        max_concurrent_streams: config.max_concurrent_streams,
+        stream_window: config.initial_stream_window.as_u32(),
+        connection_window: config.initial_connection_window.as_u32(),
+        max_header_list: config.max_header_list.as_u32(),
+        keepalive_interval: config.keepalive_interval,
+        keepalive_timeout: config.keepalive_timeout,
+    }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    http::Settings {
+        accepted_status: match config.http.accepted_status {
+            config::AcceptedStatus::Accepted => StatusCode::ACCEPTED,
+            config::AcceptedStatus::Ok => StatusCode::OK,
+        },
+        body_timeout: config.http.body_timeout,
+        allowed_origins: config.http.cors.allowed_origins.clone(),
+        message_bytes: config.limits.message.as_usize(),
+        json_depth: config.limits.json_depth,
+        filter_values: config.limits.filter_values,
+        history_page: config.limits.history_page,
+        reuse: reuse(config.inbox.reused_id.http),
+    }
+}
+
+fn http_limits(config: &Config) -> listener::Settings {
+    listener::Settings {
+        max_connections: config.http.max_connections,
+        header_timeout: config.http.header_timeout,
+        max_concurrent_streams: config.http.max_concurrent_streams,
+        // What one does not think about on the HTTP side is as on the gRPC side.
+        ..grpc_limits(&config.grpc)
+    }
+}
+
+/// Lets pages of the allowed origins call gRPC from a browser: gRPC-Web, and CORS where an origin is allowed.
+fn for_browsers(router: Router, cors: &config::Cors) -> Router {
+    let router = router.layer(GrpcWebLayer::new());
+    if cors.allowed_origins.is_empty() {
+        return router;
+    }
+    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
+    let layer = CorsLayer::new()
+        .allow_origin(origins(&cors.allowed_origins))
+        .allow_methods([Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed);
+    router.layer(layer)
+}
+
+fn origins(allowed: &[String]) -> AllowOrigin {
+    if allowed.iter().any(|origin| origin == "*") {
+        return AllowOrigin::any();
+    }
+    AllowOrigin::list(allowed.iter().filter_map(|origin| origin.parse().ok()))
 }

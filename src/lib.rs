@@ -25,10 +25,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod config;
 pub mod error;
 pub mod feed;
 pub mod grpc;
+pub mod http;
 pub mod inbox;
+pub mod listener;
 pub mod message;
 pub mod pb;
 pub mod sessions;

@@ -3,7 +3,7 @@
 use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use std::io::{self, Cursor};
 use std::sync::Arc;
@@ -46,7 +46,6 @@ pub struct Settings {
 pub async fn serve(listener: TcpListener, router: Router, settings: Settings, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(settings.max_connections));
     let graceful = GracefulShutdown::new();
-    let closing = CancellationToken::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -63,21 +62,14 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, sh
                 continue;
             }
         };
-        let watcher = graceful.watcher();
-        let (router, closing) = (router.clone(), closing.clone());
+        let connection = connection(stream, router.clone(), settings, graceful.watcher(), shutdown.clone());
         connections.spawn(async move {
-            let _place = place;
-            tokio::select! {
-                biased;
-                () = connection(stream, router, settings, &watcher) => {}
-                // A connection that has not said which HTTP it speaks has nothing under way.
-                () = closing.cancelled() => {}
-            }
+            connection.await;
+            drop(place);
         });
     }
     drop(listener);
     graceful.shutdown().await;
-    closing.cancel();
     while connections.join_next().await.is_some() {}
 }
 
@@ -89,14 +81,16 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
 }
 
 /// Serves one connection. How it ends is the client's business; there is nobody to tell.
-async fn connection(
-    mut stream: TcpStream,
-    router: Router,
-    settings: Settings,
-    watcher: &hyper_util::server::graceful::Watcher,
-) {
+async fn connection(mut stream: TcpStream, router: Router, settings: Settings, watcher: Watcher, shutdown: CancellationToken) {
     let mut first = Vec::with_capacity(PREFACE.len());
-    let Ok(Ok(is_http2)) = tokio::time::timeout(settings.header_timeout, speaks_http2(&mut stream, &mut first)).await else { return };
+    let is_http2 = tokio::select! {
+        // A connection that has not said which HTTP it speaks has nothing under way.
+        () = shutdown.cancelled() => return,
+        asked = tokio::time::timeout(settings.header_timeout, speaks_http2(&mut stream, &mut first)) => match asked {
+            Ok(Ok(is_http2)) => is_http2,
+            Ok(Err(_)) | Err(_) => return,
+        },
+    };
     let (read, write) = stream.into_split();
     let io = TokioIo::new(join(Cursor::new(first).chain(read), write));
     let service = TowerToHyperService::new(router);
@@ -110,14 +104,14 @@ async fn connection(
             .initial_stream_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
             .max_header_list_size(settings.max_header_list);
-        watcher.clone().watch(builder.serve_connection(io, service)).await
+        watcher.watch(builder.serve_connection(io, service)).await
     } else {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(settings.header_timeout)
             .max_buf_size(settings.max_header_list.max(8192) as usize);
-        watcher.clone().watch(builder.serve_connection(io, service)).await
+        watcher.watch(builder.serve_connection(io, service)).await
     };
     if let Err(error) = ended {
         tracing::debug!(error = &error as &dyn std::error::Error, "a connection broke");

@@ -1,25 +1,11 @@
-use std::io::{Read, Write};
-fn main() {
-    std::thread::Builder::new()
-        .stack_size(1 << 29)
-        .spawn(|| {
-            let mut b = vec![];
-            std::io::stdin().read_to_end(&mut b).unwrap();
-            match cim_gateway::wire::decode(&b, 10000) {
-                Err(e) => {
-                    eprintln!("{e}");
-                    std::process::exit(1)
-                }
-                Ok(d) if !d.violations.is_empty() => {
-                    for v in d.violations.as_slice() {
-                        eprintln!("{v}")
-                    }
-                    std::process::exit(1)
-                }
-                Ok(d) => std::io::stdout().write_all(&cim_gateway::wire::encode(&d.message)).unwrap(),
-            }
-        })
-        .unwrap()
-        .join()
-        .unwrap();
+//! placeholder until the command line lands
+use cim_gateway::{app, config::Config};
+#[tokio::main]
+async fn main() {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let config = Config::load(None, std::env::vars()).unwrap_or_else(|e| panic!("{e}"));
+    let stop = async {
+        let _ = tokio::signal::ctrl_c().await;
+    };
+    app::serve(config, stop).await.unwrap_or_else(|e| panic!("{e}"));
 }

@@ -1,8 +1,8 @@
 //! `MessageService`: each call decodes, calls a use case and encodes.
 
+use super::Settings;
 use super::notifications;
 use super::status::{refusal, status};
-use super::Settings;
 use crate::error::{Error, Kind};
 use crate::feed::Feed;
 use crate::inbox::{Accepted, Inbox};
@@ -85,10 +85,7 @@ pub(super) fn accepted_message(stored: &Stored, cursor: Cursor) -> pb::AcceptedM
 
 #[tonic::async_trait]
 impl MessageService for Messages {
-    async fn send_message(
-        &self,
-        request: Request<pb::SendMessageRequest>,
-    ) -> Result<Response<pb::SendMessageResponse>, Status> {
+    async fn send_message(&self, request: Request<pb::SendMessageRequest>) -> Result<Response<pb::SendMessageResponse>, Status> {
         let accepted = self.accept(request.into_inner().message).await;
         accepted.map(Response::new).map_err(|error| status(&error))
     }
@@ -157,6 +154,7 @@ fn page_position(token: &str, epoch: u64) -> Result<Option<crate::store::Positio
         return Ok(None);
     }
     let cursor = token.parse::<Cursor>().ok().filter(|cursor| cursor.epoch == epoch);
-    let cursor = cursor.ok_or_else(|| Error::InvalidRequest { field: "page_token", problem: "is no token of this history".into() })?;
+    let cursor =
+        cursor.ok_or_else(|| Error::InvalidRequest { field: "page_token", problem: "is no token of this history".into() })?;
     Ok(Some(cursor.position))
 }

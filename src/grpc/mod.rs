@@ -50,12 +50,15 @@ impl Health {
 }
 
 /// The routes of the gRPC face, and its health: not serving until it is told to. Streams that take messages end with `shutdown`.
-pub fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
+pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
     // What is larger than the bound but not by far is reported as a violation of it; the rest is cut off by the transport.
     let most = inbox.limits().message_bytes * 2;
     let messages = messages::Messages::new(inbox, feed, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
     let (reporter, health) = tonic_health::server::health_reporter();
+    for service in ["", SERVICE_NAME] {
+        reporter.set_service_status(service, ServingStatus::NotServing).await;
+    }
     let routes = Routes::new(messages).add_service(health);
     let routes = routes.add_service(reflection().build_v1().expect(DESCRIPTORS_DECODE));
     let routes = routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE));
@@ -68,6 +71,8 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // With these a client that explores can read the details of errors.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         // What is in the log is nobody else's business.
         .with_service_name(SERVICE_NAME)
         .with_service_name("grpc.health.v1.Health")

@@ -64,7 +64,8 @@ fn filter(asked: pb::NotificationFilter, settings: &Settings) -> Result<Filter, 
         let problem = format!("must hold at most {} values, got {values}", settings.filter_values);
         return Err(Error::InvalidRequest { field: "filter", problem });
     }
-    if let Some(longest) = texts.into_iter().flatten().map(String::len).max().filter(|bytes| *bytes > settings.filter_value_bytes) {
+    if let Some(longest) = texts.into_iter().flatten().map(String::len).max().filter(|bytes| *bytes > settings.filter_value_bytes)
+    {
         let problem = format!("must hold values of at most {} bytes, got {longest}", settings.filter_value_bytes);
         return Err(Error::InvalidRequest { field: "filter", problem });
     }
@@ -81,10 +82,11 @@ fn filter(asked: pb::NotificationFilter, settings: &Settings) -> Result<Filter, 
 /// Enum values, each one that the model knows and not the one that says nothing.
 fn known<E: TryFrom<i32> + Eq + Hash>(field: &'static str, numbers: &[i32], unspecified: E) -> Result<HashSet<E>, Error> {
     let value = |number: &i32| E::try_from(*number).ok().filter(|value| *value != unspecified).ok_or(*number);
-    numbers.iter().map(value).collect::<Result<_, _>>().map_err(|number| Error::InvalidRequest {
-        field,
-        problem: format!("has no value {number}"),
-    })
+    numbers
+        .iter()
+        .map(value)
+        .collect::<Result<_, _>>()
+        .map_err(|number| Error::InvalidRequest { field, problem: format!("has no value {number}") })
 }
 
 /// The events of a subscription. It is pulled: a reader that stops reading stops the stream, not the gateway.

@@ -1,0 +1,427 @@
+//! The configuration: what can be set, within which bounds, and to what by default.
+//!
+//! `config.default.toml` at the root of the repository is both the defaults and their reference.
+
+mod error;
+mod layers;
+mod reader;
+mod size;
+
+pub use error::{ConfigError, Problem};
+pub use size::Size;
+
+use layers::Layers;
+use reader::Reader;
+use serde::{Serialize, Serializer};
+use std::{net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
+
+/// The defaults, with a comment on every key.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Config {
+    pub grpc: Grpc,
+    pub http: Http,
+    pub inbox: Inbox,
+    pub feed: Feed,
+    pub limits: Limits,
+    pub store: Store,
+    pub auth: Auth,
+    pub shutdown: Shutdown,
+    pub log: Log,
+}
+
+/// The gRPC listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Grpc {
+    pub listen: SocketAddr,
+    /// Most connections at a time.
+    pub max_connections: usize,
+    /// Most calls at a time on one connection.
+    pub max_concurrent_streams: u32,
+    /// Time without a frame after which a client is asked whether it is there.
+    #[serde(serialize_with = "with_unit")]
+    pub keepalive_interval: Duration,
+    /// Time after which a client that does not answer is disconnected.
+    #[serde(serialize_with = "with_unit")]
+    pub keepalive_timeout: Duration,
+    /// Flow-control window of a call; fits a `u32`.
+    pub initial_stream_window: Size,
+    /// Flow-control window of a connection; fits a `u32`.
+    pub initial_connection_window: Size,
+    /// Most bytes of the headers of one call; fits a `u32`.
+    pub max_header_list: Size,
+    pub cors: Cors,
+}
+
+/// The HTTP listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Http {
+    pub listen: SocketAddr,
+    /// Status that answers an accepted message.
+    pub accepted_status: AcceptedStatus,
+    /// Longest that the headers of a request may take to arrive.
+    #[serde(serialize_with = "with_unit")]
+    pub header_timeout: Duration,
+    /// Longest that the body of a request may take to arrive.
+    #[serde(serialize_with = "with_unit")]
+    pub body_timeout: Duration,
+    /// Most connections at a time.
+    pub max_connections: usize,
+    /// Most requests at a time on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+    pub cors: Cors,
+}
+
+/// An HTTP status for "accepted".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptedStatus {
+    /// 202 Accepted.
+    Accepted,
+    /// 200 OK.
+    Ok,
+}
+
+impl AcceptedStatus {
+    /// The number of the status.
+    pub const fn as_u16(self) -> u16 {
+        match self {
+            Self::Accepted => 202,
+            Self::Ok => 200,
+        }
+    }
+}
+
+impl Serialize for AcceptedStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u16(self.as_u16())
+    }
+}
+
+/// Browser pages that may call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cors {
+    /// Origins as browsers send them, or `*` alone for any; empty for none.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Taking messages in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inbox {
+    /// Time within which a message without a timestamp is a repeat.
+    #[serde(serialize_with = "with_unit")]
+    pub repeat_window: Duration,
+    pub reused_id: ReusedId,
+}
+
+/// What becomes of a message whose id is taken by other content, by the face that it came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReusedId {
+    pub grpc: ReusePolicy,
+    pub http: ReusePolicy,
+}
+
+/// What becomes of a message whose id is taken by other content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReusePolicy {
+    /// It is accepted under a fresh id.
+    Renew,
+    /// It is refused.
+    Reject,
+}
+
+/// Streams of notifications.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Feed {
+    /// Time between heartbeats on a quiet stream where the client does not say.
+    #[serde(serialize_with = "with_unit")]
+    pub heartbeat: Duration,
+    /// Messages passed over after which a heartbeat is sent.
+    pub heartbeat_skipped: u64,
+    /// Most streams open at a time.
+    pub max_streams: usize,
+}
+
+/// The bounds of [`Feed::heartbeat`], and of what a client may ask for instead.
+pub const HEARTBEAT: RangeInclusive<Duration> = seconds(1, 5 * 60);
+
+/// Bounds of what a client may send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Bytes of one message, as protobuf or as JSON.
+    pub message: Size,
+    /// Containers nested in one another in a JSON message.
+    pub json_depth: usize,
+    /// Containers nested in one another inside a free-form field.
+    pub free_form_depth: usize,
+    /// Bytes of an id or another identifier.
+    pub id: Size,
+    /// Elements of one list of a message.
+    pub list_length: usize,
+    /// Values of all lists of a notification filter together.
+    pub filter_values: usize,
+    /// Messages on one page of a conversation's history.
+    pub history_page: usize,
+}
+
+/// Where accepted messages are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Store {
+    pub engine: Engine,
+    pub memory: Memory,
+}
+
+/// What keeps accepted messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The memory of this process.
+    Memory,
+}
+
+/// The engine [`Engine::Memory`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Bytes of messages beyond which the oldest go.
+    pub max_bytes: Size,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Auth {
+    /// True if listeners may bind addresses that others reach, without credentials.
+    pub insecure: bool,
+}
+
+/// The way down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shutdown {
+    /// Longest that calls in flight may take to end.
+    #[serde(serialize_with = "with_unit")]
+    pub grace: Duration,
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// Directives of a `tracing` `EnvFilter`.
+    pub level: String,
+    pub format: Format,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Lines to read.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Config {
+    /// Lays `file` over the defaults, and those of `variables` that start with `CIM_` over both. Either every value is within its
+    /// bounds, or the error names everything that is wrong.
+    pub fn load(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut layers = Layers::new(DEFAULTS);
+        if let Some(file) = file {
+            layers.file(file);
+        }
+        layers.variables(variables);
+        let mut reader = Reader::new(layers);
+        let config = Self::read(&mut reader);
+        config.check_together(&mut reader);
+        match reader.into_problems() {
+            problems if problems.is_empty() => Ok(config),
+            problems => Err(ConfigError { problems }),
+        }
+    }
+
+    /// Every key with its value, as a file that [`load`](Self::load) reads as the same configuration.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every key is a name and every value has a form in TOML, as the tests show")
+    }
+
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            grpc: Grpc::read(r),
+            http: Http::read(r),
+            inbox: Inbox::read(r),
+            feed: Feed::read(r),
+            limits: Limits::read(r),
+            store: Store::read(r),
+            auth: Auth { insecure: r.flag("auth.insecure") },
+            shutdown: Shutdown { grace: r.duration("shutdown.grace", seconds(0, 60 * 60)) },
+            log: Log::read(r),
+        }
+    }
+
+    /// The rules that concern more than one value.
+    fn check_together(&self, r: &mut Reader) {
+        for (key, address) in [("grpc.listen", self.grpc.listen), ("http.listen", self.http.listen)] {
+            if !self.auth.insecure && !address.ip().to_canonical().is_loopback() {
+                let reason = "callers need no credentials yet; to serve a network all the same, set auth.insecure = true";
+                r.refuse(key, format!("must be a loopback address, got {address}: {reason}"));
+            }
+        }
+        if self.grpc.listen == self.http.listen && self.http.listen.port() != 0 {
+            r.refuse("http.listen", format!("must differ from grpc.listen, got {} for both", self.http.listen));
+        }
+        let (kept, message) = (self.store.memory.max_bytes, self.limits.message);
+        if kept.as_u64() < 2 * message.as_u64() {
+            r.refuse("store.memory.max_bytes", format!("must be at least twice limits.message, which is {message}, got {kept}"));
+        }
+    }
+}
+
+impl Default for Config {
+    /// What [`DEFAULTS`] says.
+    fn default() -> Self {
+        Self::load(None, std::iter::empty()).expect("the defaults are within their bounds, as the tests show")
+    }
+}
+
+impl Grpc {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            listen: r.address("grpc.listen"),
+            max_connections: r.number("grpc.max_connections", 1..=1_000_000),
+            max_concurrent_streams: r.number("grpc.max_concurrent_streams", 1..=1_000_000),
+            keepalive_interval: r.duration("grpc.keepalive_interval", seconds(1, 60 * 60)),
+            keepalive_timeout: r.duration("grpc.keepalive_timeout", seconds(1, 60 * 60)),
+            initial_stream_window: r.size("grpc.initial_stream_window", Size::kib(64)..=Size::mib(16)),
+            initial_connection_window: r.size("grpc.initial_connection_window", Size::kib(64)..=Size::mib(64)),
+            max_header_list: r.size("grpc.max_header_list", Size::kib(4)..=Size::mib(1)),
+            cors: Cors::read(r, "grpc.cors.allowed_origins"),
+        }
+    }
+}
+
+impl Http {
+    fn read(r: &mut Reader) -> Self {
+        let statuses = [AcceptedStatus::Accepted, AcceptedStatus::Ok].map(|status| (i64::from(status.as_u16()), status));
+        Self {
+            listen: r.address("http.listen"),
+            accepted_status: r.choice("http.accepted_status", statuses).unwrap_or(AcceptedStatus::Accepted),
+            header_timeout: r.duration("http.header_timeout", seconds(1, 5 * 60)),
+            body_timeout: r.duration("http.body_timeout", seconds(1, 10 * 60)),
+            max_connections: r.number("http.max_connections", 1..=1_000_000),
+            max_concurrent_streams: r.number("http.max_concurrent_streams", 1..=1_000_000),
+            cors: Cors::read(r, "http.cors.allowed_origins"),
+        }
+    }
+}
+
+impl Cors {
+    fn read(r: &mut Reader, key: &str) -> Self {
+        const EXAMPLE: &str = "https://desk.example.org";
+        let allowed_origins = r.texts(key, EXAMPLE);
+        let any = allowed_origins.iter().any(|origin| origin == "*");
+        if any && allowed_origins.len() > 1 {
+            r.refuse(key, format!("needs \"*\" to stand alone, got {allowed_origins:?}"));
+        }
+        for origin in allowed_origins.iter().filter(|origin| *origin != "*" && !is_origin(origin)) {
+            r.refuse(key, format!("needs origins as browsers send them, such as {EXAMPLE:?}, got {origin:?}"));
+        }
+        Self { allowed_origins }
+    }
+}
+
+/// True for a scheme, a host and optionally a port, in the only spelling in which browsers send an origin (RFC 6454): it is
+/// compared as text, so any other never matches.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_host = match host.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b)),
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+    let is_default_port = matches!((scheme, port), ("http", Some("80")) | ("https", Some("443")));
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number.to_string() == port));
+    is_scheme && is_host && is_port && !is_default_port
+}
+
+impl Inbox {
+    fn read(r: &mut Reader) -> Self {
+        let policies = [("renew", ReusePolicy::Renew), ("reject", ReusePolicy::Reject)];
+        Self {
+            repeat_window: r.duration("inbox.repeat_window", seconds(1, 24 * 60 * 60)),
+            reused_id: ReusedId {
+                grpc: r.choice("inbox.reused_id.grpc", policies).unwrap_or(ReusePolicy::Reject),
+                http: r.choice("inbox.reused_id.http", policies).unwrap_or(ReusePolicy::Renew),
+            },
+        }
+    }
+}
+
+impl Feed {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            heartbeat: r.duration("feed.heartbeat", HEARTBEAT),
+            heartbeat_skipped: r.number("feed.heartbeat_skipped", 1..=1_000_000),
+            max_streams: r.number("feed.max_streams", 1..=1_000_000),
+        }
+    }
+}
+
+impl Limits {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            message: r.size("limits.message", Size::kib(1)..=Size::mib(16)),
+            json_depth: r.number("limits.json_depth", 8..=128),
+            free_form_depth: r.number("limits.free_form_depth", 1..=24),
+            id: r.size("limits.id", Size::bytes(16)..=Size::kib(4)),
+            list_length: r.number("limits.list_length", 1..=10_000),
+            filter_values: r.number("limits.filter_values", 1..=10_000),
+            history_page: r.number("limits.history_page", 1..=500),
+        }
+    }
+}
+
+impl Store {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            engine: r.choice("store.engine", [("memory", Engine::Memory)]).unwrap_or(Engine::Memory),
+            memory: Memory { max_bytes: r.size("store.memory.max_bytes", Size::mib(2)..=Size::tib(1)) },
+        }
+    }
+}
+
+impl Log {
+    fn read(r: &mut Reader) -> Self {
+        let level = r.text("log.level");
+        if !is_filter(&level) {
+            r.refuse("log.level", format!("needs a level, such as \"info\" or \"info,cim_gateway=debug\", got {level:?}"));
+        }
+        let formats = [("auto", Format::Auto), ("text", Format::Text), ("json", Format::Json)];
+        Self { level, format: r.choice("log.format", formats).unwrap_or(Format::Auto) }
+    }
+}
+
+/// True for directives of an `EnvFilter`, each with a level: a bare `warning` would pass for the name of a module.
+fn is_filter(text: &str) -> bool {
+    // An empty text would pass for the level error.
+    let is_level = |text: &str| !text.is_empty() && text.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let is_known = |directive: &str| directive.contains(['=', '[']) || is_level(directive.trim());
+    text.split(',').all(is_known) && tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
+}
+
+const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
+    Duration::from_secs(least)..=Duration::from_secs(most)
+}
+
+fn with_unit<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*time))
+}
+
+#[cfg(test)]
+mod tests;
