@@ -25,7 +25,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod config;
+pub mod message;
 pub mod pb;
+pub mod telemetry;
 pub mod violation;
 pub mod wire;
