@@ -113,7 +113,8 @@ fn store(config: &config::Store) -> Arc<dyn Store> {
     }
 }
 
-fn limits(config: &config::Limits) -> message::Limits {
+/// The bounds of a message as configured.
+pub fn limits(config: &config::Limits) -> message::Limits {
     message::Limits {
         message_bytes: config.message.as_usize(),
         id_bytes: config.id.as_usize(),

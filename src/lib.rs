@@ -37,5 +37,6 @@ pub mod message;
 pub mod pb;
 pub mod sessions;
 pub mod store;
+pub mod telemetry;
 pub mod violation;
 pub mod wire;

@@ -1,11 +1,17 @@
-//! placeholder until the command line lands
-use cim_gateway::{app, config::Config};
-#[tokio::main]
-async fn main() {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let config = Config::load(None, std::env::vars()).unwrap_or_else(|e| panic!("{e}"));
-    let stop = async {
-        let _ = tokio::signal::ctrl_c().await;
-    };
-    app::serve(config, stop).await.unwrap_or_else(|e| panic!("{e}"));
+//! The command line: starts the gateway, and talks to one.
+
+mod cli;
+
+use clap::Parser as _;
+use cli::Cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => match cli.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        },
+        Err(usage) => cli::explain(&usage),
+    }
 }

@@ -1,0 +1,19 @@
+//! `check-config`: says everything that is wrong with the configuration.
+
+use super::{failure::Failure, output, settings::Settings};
+use clap::Args;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  cim-gateway check-config --config gateway.toml
+
+Exit codes: 0 for a configuration that can be served, 64 with one line per problem for any other.")]
+pub struct Options {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub fn run(options: &Options) -> Result<(), Failure> {
+    options.settings.load()?;
+    output::print("the configuration is valid\n")
+}
