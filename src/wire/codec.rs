@@ -93,8 +93,10 @@ impl Reader {
             Entry::Occupied(mut entry) => {
                 let place = at.key(entry.key());
                 if !self.exact.is_empty() {
-                    let pointer = place.pointer();
-                    self.exact.retain(|other, _| !other.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+                    let gone: Vec<_> = path::within(&self.exact, &place.pointer()).map(|(pointer, _)| pointer.clone()).collect();
+                    for pointer in gone {
+                        self.exact.remove(&pointer);
+                    }
                 }
                 let value = self.value(node, &place);
                 entry.insert(value);
@@ -117,6 +119,11 @@ pub(super) struct Writer<'e> {
 impl<'e> Writer<'e> {
     pub(super) fn new(exact: &'e Exact, capacity: usize) -> Self {
         Self { out: Vec::with_capacity(capacity), exact, pointer: String::new(), used: BTreeSet::new() }
+    }
+
+    /// A writer of the value that stands at `pointer`.
+    pub(super) fn at(exact: &'e Exact, pointer: String) -> Self {
+        Self { pointer, ..Self::new(exact, 64) }
     }
 
     pub(super) fn into_text(self) -> Vec<u8> {
@@ -245,7 +252,8 @@ impl<'e> Writer<'e> {
 
     fn free_form_number(&mut self, value: f64) {
         let exact: &'e Exact = self.exact;
-        if let Some((pointer, literal)) = exact.get_key_value(&self.pointer).filter(|_| !exact.is_empty())
+        if let Some((pointer, literal)) = exact.get_key_value(&self.pointer)
+            && number::is_literal(literal)
             && number::nearest_double(literal).to_bits() == value.to_bits()
         {
             self.used.insert(pointer);
@@ -263,6 +271,8 @@ impl<'e> Writer<'e> {
 #[derive(Debug)]
 pub(super) struct Tidier<'b> {
     pub(super) bounds: &'b Bounds,
+    /// The literals of the message that count.
+    pub(super) exact: &'b Exact,
     pub(super) violations: Violations,
 }
 
@@ -307,7 +317,11 @@ impl Tidier<'_> {
     fn may_nest(&mut self, at: &Path<'_>, depth: usize) -> bool {
         let most = self.bounds.free_form_depth;
         if depth >= most {
-            self.violations.add(at, Reason::TooDeep, format!("free-form JSON may be nested {most} containers deep, this is deeper"));
+            self.violations.add(
+                at,
+                Reason::TooDeep,
+                format!("free-form JSON may be nested {most} containers deep, this is deeper"),
+            );
         }
         depth < most
     }
@@ -317,7 +331,11 @@ impl Tidier<'_> {
         if let Some(object) = extras {
             for (key, value) in &mut object.fields {
                 if modelled(key, value) {
-                    self.violations.add(at.key(key), Reason::Modelled, "must stand in the field of the model, found in extra_fields");
+                    self.violations.add(
+                        at.key(key),
+                        Reason::Modelled,
+                        "must stand in the field of the model, found in extra_fields",
+                    );
                 }
                 self.value(value, &at.key(key), 0);
             }
@@ -389,7 +407,8 @@ pub(super) struct Code;
 impl Code {
     /// True for `0` and for 1 to 15 digits that do not start with 0.
     fn is_number(text: &str) -> bool {
-        text == "0" || (text.len() <= 15 && !text.starts_with('0') && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+        text == "0"
+            || (text.len() <= 15 && !text.starts_with('0') && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
     }
 }
 
@@ -507,7 +526,11 @@ impl Codec for Degrees {
         };
         let value = text.trim().parse::<f64>().ok().filter(|value| value.is_finite());
         if value.is_none() {
-            reader.violations.add(at, Reason::NotFinite, format!("needs a number within the double range, found {}", excerpt(&text)));
+            reader.violations.add(
+                at,
+                Reason::NotFinite,
+                format!("needs a number within the double range, found {}", excerpt(&text)),
+            );
         }
         value
     }

@@ -112,7 +112,9 @@ pub(super) fn is_exact(literal: &str, double: f64) -> bool {
         return true;
     }
     match (decimal(literal), decimal(text)) {
-        (Some(a), Some(b)) => a.digits == b.digits && (a.digits.is_empty() || (a.exponent == b.exponent && a.negative == b.negative)),
+        (Some(a), Some(b)) => {
+            a.digits == b.digits && (a.digits.is_empty() || (a.exponent == b.exponent && a.negative == b.negative))
+        }
         _ => false,
     }
 }

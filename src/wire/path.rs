@@ -1,5 +1,6 @@
 //! Where in a document a value stands.
 
+use super::Exact;
 use std::fmt;
 
 /// A place in a document: a chain of steps kept on the stack, spelled out only when somebody asks.
@@ -14,9 +15,15 @@ enum Step<'p> {
     Root,
     Key(&'p str),
     /// A key that the client spelled `found` and the model spells `named`.
-    Alias { found: &'p str, named: &'p str },
+    Alias {
+        found: &'p str,
+        named: &'p str,
+    },
     /// An element that stands at `found`, and at `kept` once the nulls before it are gone.
-    Element { found: usize, kept: usize },
+    Element {
+        found: usize,
+        kept: usize,
+    },
 }
 
 impl<'p> Path<'p> {
@@ -55,6 +62,13 @@ impl<'p> Path<'p> {
     }
 }
 
+/// What `exact` holds for the value at `pointer` and for all that is inside it.
+pub(super) fn within<'e>(exact: &'e Exact, pointer: &str) -> impl Iterator<Item = (&'e String, &'e String)> {
+    // '0' is the character after '/'.
+    let inside = exact.range(format!("{pointer}/")..format!("{pointer}0"));
+    exact.get_key_value(pointer).into_iter().chain(inside)
+}
+
 /// Appends a key to a JSON Pointer.
 pub(super) fn push_key(pointer: &mut String, key: &str) {
     pointer.push('/');
@@ -83,7 +97,8 @@ impl fmt::Display for Path<'_> {
             Step::Root => Ok(()),
             Step::Element { found, .. } => write!(f, "[{found}]"),
             Step::Key(key) | Step::Alias { found: key, .. } => {
-                let plain = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+                let plain =
+                    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
                 let first = self.parent.is_none_or(|parent| matches!(parent.step, Step::Root));
                 match (plain, first) {
                     (true, true) => f.write_str(key),
