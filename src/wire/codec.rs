@@ -518,7 +518,7 @@ impl Codec for Degrees {
         let text = match node.json() {
             Json::Number(literal) => Cow::Borrowed(literal),
             Json::Text(text) if text.trim().is_empty() => return None,
-            Json::Text(text) if number::is_literal(text.trim()) => text,
+            Json::Text(text) if number::is_number(text.trim()) => text,
             Json::Null | Json::Bool(_) | Json::Text(_) | Json::Array(_) | Json::Object(_) => {
                 reader.wrong_type(at, "a number", node);
                 return None;
@@ -625,7 +625,7 @@ impl Codec for Time {
                     return None;
                 }
                 let unsigned = text.strip_prefix('-').unwrap_or(text);
-                if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+                if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
                     return read_integer(node, at, reader).map(instant::from_millis);
                 }
                 let millis = instant::parse_iso(text);
