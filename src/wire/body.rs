@@ -1,5 +1,6 @@
 //! The body and its kinds, key by key.
 
+use super::Exact;
 use super::codec::{Any, AnyList, Bool, Code, Codec, Degrees, Int64, Many, Map, MapIfSet, MapOrEmpty, Name, Names, Object, One};
 use super::codec::{Reader, TemplateType, Text, TextList, Tidier, Time, Writer};
 use super::object::{Fields, Slots, Whole, extras, fields};
@@ -8,9 +9,7 @@ use super::text::{Json, Members, Node};
 use crate::pb;
 use crate::pb::body::Kind;
 use crate::violation::Reason;
-use prost_types::{Struct, Value};
-
-fields!(pb::PlainBody {});
+use prost_types::Value;
 
 fields!(pb::MediaBody {
     "caption" => caption: Text;
@@ -342,9 +341,9 @@ macro_rules! kinds {
             }
         }
 
-        fn is_modelled(kind: Option<&Kind>, key: &str, extra: &Value) -> bool {
+        fn is_modelled(kind: Option<&Kind>, key: &str, extra: &Value, at: &Path<'_>, exact: &Exact) -> bool {
             let of_kind = match kind {
-                $(Some(Kind::$variant(kind)) => <$type as Fields>::is_modelled(kind, key, extra),)*
+                $(Some(Kind::$variant(kind)) => <$type as Fields>::is_modelled(kind, key, extra, at, exact),)*
                 Some(Kind::Generic(_)) | None => false,
             };
             of_kind || matches!(key, "type" | "markdownText")
@@ -380,26 +379,11 @@ kinds! {
     "FORM_DATA" => FormData(pb::FormDataBody);
 }
 
+/// A text has no fields of its own.
+impl Fields for pb::PlainBody {}
+
 /// A body of an unknown type has no fields of its own: all that it carries is extra.
-impl Fields for pb::GenericBody {
-    const KEYS: &'static [super::object::Key] = &[];
-
-    fn row(_key: &str) -> Option<(usize, bool)> {
-        None
-    }
-
-    fn read_fields(_slots: &Slots<'_>, _at: &Path<'_>, _reader: &mut Reader, _extras: &mut Option<Struct>) -> Self {
-        Self::default()
-    }
-
-    fn write_fields(&self, _writer: &mut Writer<'_>) {}
-
-    fn tidy_fields(&mut self, _at: &Path<'_>, _tidier: &mut Tidier<'_>) {}
-
-    fn is_modelled(&self, _key: &str, _extra: &Value) -> bool {
-        false
-    }
-}
+impl Fields for pb::GenericBody {}
 
 fn read_body<F: Fields>(members: Members<'_>, at: &Path<'_>, reader: &mut Reader, kind: impl FnOnce(F) -> Kind) -> pb::Body {
     let mut extras = None;
@@ -445,8 +429,8 @@ impl Object for pb::Body {
         if let Some(kind) = &mut self.kind {
             tidy_kind(kind, at, tidier);
         }
-        let kind = self.kind.as_ref();
-        tidier.extras(&mut self.extra_fields, at, |key, extra| is_modelled(kind, key, extra));
+        let (kind, exact) = (self.kind.as_ref(), tidier.exact);
+        tidier.extras(&mut self.extra_fields, at, |key, extra| is_modelled(kind, key, extra, at, exact));
     }
 }
 

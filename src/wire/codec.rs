@@ -93,10 +93,10 @@ impl Reader {
             Entry::Occupied(mut entry) => {
                 let place = at.key(entry.key());
                 if !self.exact.is_empty() {
-                    let pointer = place.pointer();
-                    self.exact.retain(|other, _| {
-                        !other.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-                    });
+                    let gone: Vec<_> = path::within(&self.exact, &place.pointer()).map(|(pointer, _)| pointer.clone()).collect();
+                    for pointer in gone {
+                        self.exact.remove(&pointer);
+                    }
                 }
                 let value = self.value(node, &place);
                 entry.insert(value);
@@ -119,6 +119,11 @@ pub(super) struct Writer<'e> {
 impl<'e> Writer<'e> {
     pub(super) fn new(exact: &'e Exact, capacity: usize) -> Self {
         Self { out: Vec::with_capacity(capacity), exact, pointer: String::new(), used: BTreeSet::new() }
+    }
+
+    /// A writer of the value that stands at `pointer`.
+    pub(super) fn at(exact: &'e Exact, pointer: String) -> Self {
+        Self { pointer, ..Self::new(exact, 64) }
     }
 
     pub(super) fn into_text(self) -> Vec<u8> {
@@ -247,7 +252,8 @@ impl<'e> Writer<'e> {
 
     fn free_form_number(&mut self, value: f64) {
         let exact: &'e Exact = self.exact;
-        if let Some((pointer, literal)) = exact.get_key_value(&self.pointer).filter(|_| !exact.is_empty())
+        if let Some((pointer, literal)) = exact.get_key_value(&self.pointer)
+            && number::is_literal(literal)
             && number::nearest_double(literal).to_bits() == value.to_bits()
         {
             self.used.insert(pointer);
@@ -265,6 +271,8 @@ impl<'e> Writer<'e> {
 #[derive(Debug)]
 pub(super) struct Tidier<'b> {
     pub(super) bounds: &'b Bounds,
+    /// The literals of the message that count.
+    pub(super) exact: &'b Exact,
     pub(super) violations: Violations,
 }
 
@@ -510,7 +518,7 @@ impl Codec for Degrees {
         let text = match node.json() {
             Json::Number(literal) => Cow::Borrowed(literal),
             Json::Text(text) if text.trim().is_empty() => return None,
-            Json::Text(text) if number::is_literal(text.trim()) => text,
+            Json::Text(text) if number::is_number(text.trim()) => text,
             Json::Null | Json::Bool(_) | Json::Text(_) | Json::Array(_) | Json::Object(_) => {
                 reader.wrong_type(at, "a number", node);
                 return None;
@@ -617,7 +625,7 @@ impl Codec for Time {
                     return None;
                 }
                 let unsigned = text.strip_prefix('-').unwrap_or(text);
-                if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+                if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
                     return read_integer(node, at, reader).map(instant::from_millis);
                 }
                 let millis = instant::parse_iso(text);

@@ -4,7 +4,7 @@ use super::codec::{Any, Codec};
 use super::codec::{Flag, Int32, Many, Map, MapIfSet, Name, Names, One, Reader, Text, TextList, Tidier, Time, Writer};
 use super::object::{self, Part, Whole, extras, fields};
 use super::path::Path;
-use super::text::{Json, Node};
+use super::text::Node;
 use crate::pb;
 use crate::pb::SenderType;
 use crate::violation::Reason;
@@ -101,7 +101,7 @@ impl Part<pb::Sender> for Kind {
             Some(known) => sender.r#type = known,
             None => {
                 sender.r#type = SenderType::Other.into();
-                sender.type_name = Some(if matches!(node.json(), Json::Text(_)) { name.trim().to_owned() } else { name });
+                sender.type_name = Some(name.trim().to_owned());
             }
         }
     }

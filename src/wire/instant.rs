@@ -13,7 +13,8 @@ pub fn from_millis(millis: i64) -> Timestamp {
 
 /// Milliseconds since the epoch, finer ones cut. A time beyond their 64 bits is the nearest within.
 pub fn to_millis(time: &Timestamp) -> i64 {
-    time.seconds.saturating_mul(1000).saturating_add(i64::from(time.nanos).div_euclid(1_000_000))
+    let millis = i128::from(time.seconds) * 1000 + i128::from(time.nanos.div_euclid(1_000_000));
+    millis.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// True if `time` is well-formed and lies in the years 1 to 9999.
@@ -149,6 +150,15 @@ mod tests {
         ] {
             assert_eq!(parse_iso(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_first_and_the_last_millisecond_survive_the_round_trip() {
+        for millis in [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX] {
+            assert_eq!(to_millis(&from_millis(millis)), millis);
+        }
+        assert_eq!(to_millis(&Timestamp { seconds: i64::MIN, nanos: 0 }), i64::MIN);
+        assert_eq!(to_millis(&Timestamp { seconds: i64::MAX, nanos: 0 }), i64::MAX);
     }
 
     proptest! {

@@ -82,28 +82,36 @@ pub fn encode_body(body: &pb::Body) -> Vec<u8> {
 /// Brings a message into the form that decoding its JSON would give, and says what is wrong with it. Of a message that
 /// [`decode`] gave without violations nothing changes, and only the bounds can be wrong.
 pub fn normalise(message: &mut pb::CimMessage, bounds: &Bounds) -> Violations {
-    let mut tidier = Tidier { bounds, violations: Violations::default() };
+    let sent = std::mem::take(&mut message.exact_numbers);
+    let live = live_exact_numbers(message, &sent);
+    let mut tidier = Tidier { bounds, exact: &live, violations: Violations::default() };
     message.tidy(&Path::ROOT, &mut tidier);
     let mut violations = tidier.violations;
-    if !message.exact_numbers.is_empty() {
-        for (pointer, literal) in message.exact_numbers.iter().filter(|(_, literal)| !number::is_literal(literal)) {
-            let message =
-                format!("exact_numbers needs a JSON number for {:?}, found {:?}", text::excerpt(pointer), text::excerpt(literal));
-            violations.add("", Reason::NotANumber, message);
-        }
-        drop_stale_exact_numbers(message);
+    for (pointer, literal) in sent.iter().filter(|(_, literal)| !number::is_literal(literal)) {
+        let message =
+            format!("exact_numbers needs a JSON number for {:?}, found {:?}", text::excerpt(pointer), text::excerpt(literal));
+        violations.add("", Reason::NotANumber, message);
     }
+    message.exact_numbers = live;
     violations
 }
 
-/// Drops the literals that the JSON does not use: their number is gone, has changed, or says the same by itself.
+/// Drops the literals that the JSON does not use.
 pub(crate) fn drop_stale_exact_numbers(message: &mut pb::CimMessage) {
-    let exact = std::mem::take(&mut message.exact_numbers);
-    let mut writer = Writer::new(&exact, 1536);
+    let sent = std::mem::take(&mut message.exact_numbers);
+    message.exact_numbers = live_exact_numbers(message, &sent);
+}
+
+/// The literals that the JSON of `message` uses. Of the others the number is gone, has changed, or says the same by itself.
+fn live_exact_numbers(message: &pb::CimMessage, sent: &Exact) -> Exact {
+    if sent.is_empty() {
+        return Exact::new();
+    }
+    let mut writer = Writer::new(sent, 1536);
     message.write(&mut writer);
     let used = writer.into_used();
-    let live = exact.iter().filter(|(pointer, literal)| {
+    let live = sent.iter().filter(|(pointer, literal)| {
         used.contains(pointer.as_str()) && !number::is_exact(literal, number::nearest_double(literal))
     });
-    message.exact_numbers = live.map(|(pointer, literal)| (pointer.clone(), literal.clone())).collect();
+    live.map(|(pointer, literal)| (pointer.clone(), literal.clone())).collect()
 }

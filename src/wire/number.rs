@@ -83,6 +83,11 @@ pub(super) fn integer(text: &str) -> Result<i64, NoInteger> {
     value.and_then(|value| i64::try_from(value).ok()).ok_or(NoInteger::TooLarge)
 }
 
+/// True if `text` is a number as clients send them in strings.
+pub(super) fn is_number(text: &str) -> bool {
+    decimal(text).is_some()
+}
+
 /// True if `literal` is a number by the grammar of RFC 8259.
 pub(super) fn is_literal(literal: &str) -> bool {
     let unsigned = literal.strip_prefix('-').unwrap_or(literal);

@@ -1,7 +1,8 @@
 //! Objects of the model as tables: one row per key, from which reading, writing and tidying follow.
 
+use super::Exact;
 use super::codec::{Codec, Object, Reader, Tidier, Writer};
-use super::path::Path;
+use super::path::{self, Path};
 use super::text::{Document, Members, Node};
 use prost_types::{Struct, Value};
 use std::borrow::Cow;
@@ -61,7 +62,7 @@ impl<'d> Slots<'d> {
         if value == C::unset() {
             return C::read(alias, &at.alias(name, key.name), reader);
         }
-        if C::read(alias, at, &mut Reader::default()) != value {
+        if !says::<C>(alias, &at.alias(name, key.name), &value, &reader.exact) {
             reader.insert(extras.get_or_insert_default(), name.into(), alias, at);
         }
         value
@@ -73,15 +74,28 @@ impl<'d> Slots<'d> {
     }
 }
 
-/// True if reading would leave the alias of a key whose value is `value` among the extras, where it now is with the value `extra`.
-pub(super) fn alias_stays<C: Codec>(value: &C::Value, extra: &Value) -> bool {
-    let exact = super::Exact::new();
-    let mut writer = Writer::new(&exact, 64);
+/// True if the alias says what its key says already: the same value, to the last digit.
+fn says<C: Codec>(alias: Node<'_>, at: &Path<'_>, value: &C::Value, exact: &Exact) -> bool {
+    let mut reader = Reader::default();
+    C::read(alias, at, &mut reader) == *value && path::within(exact, &at.pointer()).eq(&reader.exact)
+}
+
+/// True if reading would leave the alias `name` among the extras, where it now is with the value `extra`, beside its key that has
+/// the value `value`.
+pub(super) fn alias_stays<C: Codec>(
+    value: &C::Value,
+    key: &str,
+    name: &str,
+    extra: &Value,
+    at: &Path<'_>,
+    exact: &Exact,
+) -> bool {
+    let mut writer = Writer::at(exact, at.key(name).pointer());
     writer.value(extra);
     let text = writer.into_text();
     let Ok(document) = Document::parse(&text, usize::MAX) else { return false };
-    let node = document.root();
-    *value != C::unset() && !node.is_null() && C::read(node, &Path::ROOT, &mut Reader::default()) != *value
+    let alias = document.root();
+    *value != C::unset() && !alias.is_null() && !says::<C>(alias, &at.alias(name, key), value, exact)
 }
 
 /// The part of an object that stands for more than one field of the generated type.
@@ -96,25 +110,31 @@ pub(super) trait Part<O> {
     fn tidy(object: &mut O, at: &Path<'_>, tidier: &mut Tidier<'_>);
 }
 
-/// What a table says about an object of the model.
+/// What a table says about an object of the model. The defaults are those of an object without fields of its own.
 pub(super) trait Fields: Default {
     /// The rows of the table.
-    const KEYS: &'static [Key];
+    const KEYS: &'static [Key] = &[];
 
     /// The row of a key, and whether the key is its alias.
-    fn row(key: &str) -> Option<(usize, bool)>;
+    fn row(_key: &str) -> Option<(usize, bool)> {
+        None
+    }
 
     /// Takes the fields out of `slots`.
-    fn read_fields(slots: &Slots<'_>, at: &Path<'_>, reader: &mut Reader, extras: &mut Option<Struct>) -> Self;
+    fn read_fields(_slots: &Slots<'_>, _at: &Path<'_>, _reader: &mut Reader, _extras: &mut Option<Struct>) -> Self {
+        Self::default()
+    }
 
     /// Writes every row, in order.
-    fn write_fields(&self, writer: &mut Writer<'_>);
+    fn write_fields(&self, _writer: &mut Writer<'_>) {}
 
     /// Tidies every field.
-    fn tidy_fields(&mut self, at: &Path<'_>, tidier: &mut Tidier<'_>);
+    fn tidy_fields(&mut self, _at: &Path<'_>, _tidier: &mut Tidier<'_>) {}
 
-    /// True if `key` is one that the model names, and so must not be among the extras with the value `extra`.
-    fn is_modelled(&self, key: &str, extra: &Value) -> bool;
+    /// True if `key` is one that the model names, and so must not be among the extras of the object at `at` with the value `extra`.
+    fn is_modelled(&self, _key: &str, _extra: &Value, _at: &Path<'_>, _exact: &Exact) -> bool {
+        false
+    }
 }
 
 /// An object whose other keys are kept in `extra_fields`.
@@ -148,7 +168,8 @@ pub(super) fn write<O: Fields + Extras>(object: &O, writer: &mut Writer<'_>) {
 pub(super) fn tidy<O: Fields + Extras>(object: &mut O, at: &Path<'_>, tidier: &mut Tidier<'_>) {
     object.tidy_fields(at, tidier);
     let mut extras = object.extras_mut().take();
-    tidier.extras(&mut extras, at, |key, extra| object.is_modelled(key, extra));
+    let exact = tidier.exact;
+    tidier.extras(&mut extras, at, |key, extra| object.is_modelled(key, extra, at, exact));
     *object.extras_mut() = extras;
 }
 
@@ -205,7 +226,6 @@ macro_rules! fields {
                 }
             }
 
-            #[allow(unused_variables, unused_mut)]
             fn read_fields(
                 slots: &$crate::wire::object::Slots<'_>,
                 at: &$crate::wire::path::Path<'_>,
@@ -221,21 +241,25 @@ macro_rules! fields {
                 object
             }
 
-            #[allow(unused_variables)]
             fn write_fields(&self, writer: &mut $crate::wire::codec::Writer<'_>) {
                 $($crate::wire::object::fields!(@write self, $key, $field $(: $codec)? $(, with $part)?; writer);)*
             }
 
-            #[allow(unused_variables)]
             fn tidy_fields(&mut self, at: &$crate::wire::path::Path<'_>, tidier: &mut $crate::wire::codec::Tidier<'_>) {
                 $($crate::wire::object::fields!(@tidy self, $key, $field $(: $codec)? $(, with $part)?; at, tidier);)*
             }
 
             #[allow(unused_variables)]
-            fn is_modelled(&self, key: &str, extra: &prost_types::Value) -> bool {
+            fn is_modelled(
+                &self,
+                key: &str,
+                extra: &prost_types::Value,
+                at: &$crate::wire::path::Path<'_>,
+                exact: &$crate::wire::Exact,
+            ) -> bool {
                 match key {
                     $($key => true,)*
-                    $($($($alias => !$crate::wire::object::alias_stays::<$codec>(&self.$field, extra),)?)?)*
+                    $($($($alias => !$crate::wire::object::alias_stays::<$codec>(&self.$field, $key, $alias, extra, at, exact),)?)?)*
                     _ => false,
                 }
             }

@@ -1,5 +1,6 @@
 //! Where in a document a value stands.
 
+use super::Exact;
 use std::fmt;
 
 /// A place in a document: a chain of steps kept on the stack, spelled out only when somebody asks.
@@ -59,6 +60,13 @@ impl<'p> Path<'p> {
         }
         pointer
     }
+}
+
+/// What `exact` holds for the value at `pointer` and for all that is inside it.
+pub(super) fn within<'e>(exact: &'e Exact, pointer: &str) -> impl Iterator<Item = (&'e String, &'e String)> {
+    // '0' is the character after '/'.
+    let inside = exact.range(format!("{pointer}/")..format!("{pointer}0"));
+    exact.get_key_value(pointer).into_iter().chain(inside)
 }
 
 /// Appends a key to a JSON Pointer.
