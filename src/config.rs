@@ -21,20 +21,30 @@ pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
+    /// The gRPC listener.
     pub grpc: Grpc,
+    /// The HTTP listener.
     pub http: Http,
+    /// Taking messages in.
     pub inbox: Inbox,
+    /// Streams of notifications.
     pub feed: Feed,
+    /// Bounds of what a client may send.
     pub limits: Limits,
+    /// Where accepted messages are kept.
     pub store: Store,
+    /// Who may call.
     pub auth: Auth,
+    /// The way down.
     pub shutdown: Shutdown,
+    /// What is told while running.
     pub log: Log,
 }
 
 /// The gRPC listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Grpc {
+    /// Where to listen; port 0 lets the system choose one.
     pub listen: SocketAddr,
     /// Most connections at a time.
     pub max_connections: usize,
@@ -52,12 +62,14 @@ pub struct Grpc {
     pub initial_connection_window: Size,
     /// Most bytes of the headers of one call; fits a `u32`.
     pub max_header_list: Size,
+    /// Browser pages that may call.
     pub cors: Cors,
 }
 
 /// The HTTP listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Http {
+    /// Where to listen; port 0 lets the system choose one.
     pub listen: SocketAddr,
     /// Status that answers an accepted message.
     pub accepted_status: AcceptedStatus,
@@ -71,6 +83,7 @@ pub struct Http {
     pub max_connections: usize,
     /// Most requests at a time on one HTTP/2 connection.
     pub max_concurrent_streams: u32,
+    /// Browser pages that may call.
     pub cors: Cors,
 }
 
@@ -112,13 +125,16 @@ pub struct Inbox {
     /// Time within which a message without a timestamp is a repeat.
     #[serde(serialize_with = "with_unit")]
     pub repeat_window: Duration,
+    /// What becomes of an id that is taken.
     pub reused_id: ReusedId,
 }
 
 /// What becomes of a message whose id is taken by other content, by the face that it came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReusedId {
+    /// For messages that come by gRPC.
     pub grpc: ReusePolicy,
+    /// For messages that come by HTTP.
     pub http: ReusePolicy,
 }
 
@@ -169,7 +185,9 @@ pub struct Limits {
 /// Where accepted messages are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Store {
+    /// What keeps them.
     pub engine: Engine,
+    /// Settings of [`Engine::Memory`].
     pub memory: Memory,
 }
 
@@ -208,6 +226,7 @@ pub struct Shutdown {
 pub struct Log {
     /// Directives of a `tracing` `EnvFilter`.
     pub level: String,
+    /// How it is written.
     pub format: Format,
 }
 

@@ -23,7 +23,7 @@
 //! | entry | one accepted message in the log, with every fact that follows from it |
 //! | position | an entry's place in the log; a *cursor* is an opaque text that carries it |
 
-#![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used)]
 
 pub mod app;
 pub mod config;

@@ -8,12 +8,12 @@ use clap::Args;
   cim-gateway check-config --config gateway.toml
 
 Exit codes: 0 for a configuration that can be served, 64 with one line per problem for any other.")]
-pub struct Options {
+pub(super) struct Options {
     #[command(flatten)]
     settings: Settings,
 }
 
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     options.settings.load()?;
     output::print("the configuration is valid\n")
 }

@@ -8,12 +8,12 @@ use clap_complete::Shell;
 #[command(after_help = "Examples:
   source <(cim-gateway completions bash)
   cim-gateway completions fish > ~/.config/fish/completions/cim-gateway.fish")]
-pub struct Options {
+pub(super) struct Options {
     /// The shell
     shell: Shell,
 }
 
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut Cli::command(), "cim-gateway", &mut script);
     output::print(script)

@@ -8,7 +8,7 @@ use clap::Args;
   cim-gateway config > gateway.toml
   CIM_FEED__HEARTBEAT=5s cim-gateway config --config gateway.toml
   cim-gateway config --reference             every key with its default and what it means")]
-pub struct Options {
+pub(super) struct Options {
     #[command(flatten)]
     settings: Settings,
     /// Print the commented defaults instead
@@ -16,7 +16,7 @@ pub struct Options {
     reference: bool,
 }
 
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     if options.reference {
         return output::print(cim_gateway::config::DEFAULTS);
     }

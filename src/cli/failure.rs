@@ -8,7 +8,7 @@ const USAGE: u8 = 64;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The configuration is wrong.
     Config(ConfigError),
     /// It failed, for the reason in this sentence.
@@ -21,7 +21,7 @@ pub enum Failure {
 
 impl Failure {
     /// Says on standard error what is not said yet, and returns the exit code.
-    pub fn report(self) -> ExitCode {
+    pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::Config(e) => {
                 for problem in &e.problems {
@@ -39,7 +39,7 @@ impl Failure {
     }
 
     /// The failure to write what a command prints.
-    pub fn of_output(e: &io::Error) -> Self {
+    pub(crate) fn of_output(e: &io::Error) -> Self {
         match e.kind() {
             io::ErrorKind::BrokenPipe => Self::ClosedPipe,
             _ => Self::Failed(format!("standard output cannot be written: {e}")),
@@ -48,7 +48,7 @@ impl Failure {
 }
 
 /// Prints help, version or what is wrong with the command line, and returns the exit code.
-pub fn explain(usage: &clap::Error) -> ExitCode {
+pub(crate) fn explain(usage: &clap::Error) -> ExitCode {
     // Where even this cannot be written, the exit code still tells.
     let _ = usage.print();
     if usage.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }

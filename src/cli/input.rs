@@ -5,14 +5,14 @@ use std::{convert::Infallible, fmt, fs, path::PathBuf, str::FromStr};
 
 /// A file, or standard input, written `-`.
 #[derive(Debug, Clone)]
-pub enum Input {
+pub(super) enum Input {
     Stdin,
     File(PathBuf),
 }
 
 impl Input {
     /// All of its bytes, or why there are none, to be read after its name and a colon.
-    pub fn read(&self) -> Result<Vec<u8>, String> {
+    pub(super) fn read(&self) -> Result<Vec<u8>, String> {
         let bytes = match self {
             Self::Stdin => {
                 let mut bytes = Vec::new();

@@ -16,7 +16,7 @@ mod tail;
 mod transcode;
 mod validate;
 
-pub use failure::explain;
+pub(crate) use failure::explain;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
@@ -26,7 +26,7 @@ use failure::Failure;
 /// Without a command it serves.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -63,7 +63,7 @@ enum Command {
 
 impl Cli {
     /// Does what the command line asks for.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
             Command::Serve(options) => serve::run(&options),
             Command::Config(options) => config::run(&options),

@@ -4,14 +4,14 @@ use super::failure::Failure;
 use std::io::{self, Write as _};
 
 /// Writes `bytes` to standard output, at once.
-pub fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
+pub(super) fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(bytes.as_ref()).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
 }
 
 /// `text` on one line of at most `most` characters, without any that a terminal would obey or that would turn what it shows around:
 /// what strangers send must not draw on the operator's screen.
-pub fn tame(text: &str, most: usize) -> String {
+pub(super) fn tame(text: &str, most: usize) -> String {
     let turns =
         |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
     let mut tamed: String = text.chars().map(|c| if c.is_control() || turns(c) { ' ' } else { c }).take(most + 1).collect();

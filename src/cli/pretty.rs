@@ -1,7 +1,7 @@
 //! Indents JSON without reading its values: numbers keep every digit and objects their order.
 
 /// `json`, which must be valid and without white space between its tokens, with every element on a line of its own.
-pub fn indented(json: &str) -> String {
+pub(super) fn indented(json: &str) -> String {
     let mut text = String::with_capacity(json.len() * 2);
     let mut depth = 0;
     let mut in_string = false;

@@ -21,7 +21,7 @@ const DEPTH: usize = 128;
   jq '.body.markdownText = \"Hello\"' template.json | cim-gateway send -
 
 Prints one line per accepted message. Exit code 1 if any was not accepted.")]
-pub struct Options {
+pub(super) struct Options {
     #[command(flatten)]
     server: Server,
     /// Files with one message each in the documented JSON; - for standard input
@@ -29,7 +29,7 @@ pub struct Options {
     files: Vec<Input>,
 }
 
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| Failure::Failed(format!("no network: {e}")))?.block_on(send_all(options))
 }

@@ -12,12 +12,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
   CIM_HTTP__LISTEN=127.0.0.1:9090 CIM_LOG__LEVEL=debug cim-gateway serve
 
 The first SIGTERM or SIGINT ends it in order, within shutdown.grace; the second ends it at once.")]
-pub struct Options {
+pub(super) struct Options {
     #[command(flatten)]
     settings: Settings,
 }
 
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let config = options.settings.load()?;
     telemetry::init(&config.log);
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Failed(format!("no threads to serve with: {e}")))?;

@@ -15,7 +15,7 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 const LARGEST_MESSAGE: usize = 64 << 20;
 
 #[derive(Debug, Args)]
-pub struct Server {
+pub(super) struct Server {
     /// The gateway's gRPC address
     #[arg(long, visible_alias = "to", value_name = "URL", env = "CIM_SERVER", default_value = "http://127.0.0.1:50051")]
     server: Address,
@@ -23,7 +23,7 @@ pub struct Server {
 
 impl Server {
     /// Connects, or says in a sentence why not.
-    pub async fn connect(&self) -> Result<MessageServiceClient<Channel>, String> {
+    pub(super) async fn connect(&self) -> Result<MessageServiceClient<Channel>, String> {
         let endpoint = (self.server.0.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)

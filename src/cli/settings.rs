@@ -6,7 +6,7 @@ use clap::Args;
 use std::{env, ffi::OsString, path::PathBuf};
 
 #[derive(Debug, Args)]
-pub struct Settings {
+pub(super) struct Settings {
     /// TOML file with the settings that differ from the defaults; CIM_* variables override it
     #[arg(long, value_name = "FILE", env = "CIM_CONFIG")]
     config: Option<PathBuf>,
@@ -14,7 +14,7 @@ pub struct Settings {
 
 impl Settings {
     /// The configuration in effect.
-    pub fn load(&self) -> Result<Config, Failure> {
+    pub(super) fn load(&self) -> Result<Config, Failure> {
         // What is no Unicode is no setting either, and is refused as such by name.
         let readable = |text: OsString| text.to_string_lossy().into_owned();
         let variables = env::vars_os().map(|(name, value)| (readable(name), readable(value)));

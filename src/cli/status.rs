@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 /// The error as a sentence, then every violation that it names.
-pub fn lines(status: &Status) -> Vec<String> {
+pub(super) fn lines(status: &Status) -> Vec<String> {
     let mut first = match status.get_details_error_info() {
         Some(info) => format!("{} ({}): {}", name(status.code()), info.reason, status.message()),
         None => format!("{}: {}", name(status.code()), status.message()),
@@ -22,7 +22,7 @@ pub fn lines(status: &Status) -> Vec<String> {
 }
 
 /// True if the same call cannot succeed later either.
-pub fn is_final(code: Code) -> bool {
+pub(super) fn is_final(code: Code) -> bool {
     match code {
         Code::InvalidArgument
         | Code::NotFound

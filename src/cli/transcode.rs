@@ -22,7 +22,7 @@ const BOUNDS: Bounds = Bounds { free_form_depth: DEPTH, list_length: usize::MAX 
   cim-gateway transcode hello.json                     the canonical form of the documented JSON
   cim-gateway transcode --pretty --to protojson hello.json
   cim-gateway transcode --to proto hello.json | cim-gateway transcode --from proto")]
-pub struct Options {
+pub(super) struct Options {
     /// Form to read
     #[arg(long, value_enum, default_value = "json")]
     from: Form,
@@ -48,7 +48,7 @@ enum Form {
     Protojson,
 }
 
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let converted =
         options.file.read().map_err(|reason| vec![reason]).and_then(|bytes| on_deep_stack(|| convert(options, &bytes)));
     match converted {

@@ -14,7 +14,7 @@ use clap::Args;
 
 Prints one line per broken rule: file, path, sentence and reason. Rules that need the gateway's state, such as that a session \
 exists, are not checked. Exit code 1 if any message breaks a rule.")]
-pub struct Options {
+pub(super) struct Options {
     #[command(flatten)]
     settings: Settings,
     /// Files with one message each in the documented JSON; - for standard input
@@ -22,7 +22,7 @@ pub struct Options {
     files: Vec<Input>,
 }
 
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let limits = options.settings.load()?.limits;
     let mut all_valid = true;
     for file in &options.files {

@@ -12,7 +12,7 @@ const TEXT: usize = 120;
 
 /// How messages are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub(super) enum Style {
     /// A JSON object.
     Json,
     /// A line to read.
@@ -23,7 +23,7 @@ pub enum Style {
 
 impl Style {
     /// The line for `accepted`, with its end.
-    pub fn line(self, accepted: &AcceptedMessage) -> String {
+    pub(super) fn line(self, accepted: &AcceptedMessage) -> String {
         match self {
             Self::Json => json(accepted),
             Self::Plain | Self::Coloured => self.text(accepted),

@@ -26,7 +26,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 A message is shown if every option that is given has a value that it matches. A lost connection is taken up again where it was \
 lost, so that nothing is missed or shown twice; standard error says so. Ends on Ctrl-C.")]
-pub struct Options {
+pub(super) struct Options {
     #[command(flatten)]
     server: Server,
     /// Where to start: earliest, latest, a cursor, or the first message accepted at or after a time (RFC 3339)
@@ -39,7 +39,7 @@ pub struct Options {
     selection: Selection,
 }
 
-pub fn run(options: Options) -> Result<(), Failure> {
+pub(super) fn run(options: Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Failed(format!("no network: {e}")))?;
     let watching = runtime.spawn(Watch::new(options).run());
