@@ -219,6 +219,18 @@ fn no_more_than_a_hundred_complaints_are_made() {
     assert_eq!(read.violations.as_slice().len(), 100);
 }
 
+#[test]
+fn exact_numbers_under_a_long_key_cannot_multiply_it() {
+    let numbers = vec!["9007199254740993"; 1_000].join(",");
+    let text = format!(r#"{{"{}": [{numbers}]}}"#, "k".repeat(100_000));
+    let read = wire::decode(text.as_bytes(), DEPTH).expect("it is JSON");
+    let complaints: Vec<_> = read.violations.as_slice().iter().map(ToString::to_string).collect();
+    let place = format!(r#"["{}..."][83]"#, "k".repeat(40));
+    let complaint =
+        format!("{place}: the pointers to exact numbers take at most 8388608 bytes, with this one they take more (TOO_LARGE)");
+    assert_eq!(complaints, [complaint]);
+}
+
 // What comes as protobuf.
 
 #[test]

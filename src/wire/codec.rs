@@ -38,6 +38,10 @@ pub(super) trait Codec {
     }
 }
 
+/// Most bytes that the pointers to exact numbers may take together. Each repeats the keys that lead to it, so that a document of
+/// one long key and many such numbers would grow by its square.
+const MOST_POINTER_BYTES: usize = 8 << 20;
+
 /// What is gathered while a document is read.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -45,6 +49,7 @@ pub(super) struct Reader {
     pub(super) violations: Violations,
     /// Literals that a double cannot hold, by pointer.
     pub(super) exact: Exact,
+    pointer_bytes: usize,
 }
 
 impl Reader {
@@ -61,7 +66,7 @@ impl Reader {
             Json::Number(literal) => {
                 let double = number::nearest_double(literal);
                 if !number::is_exact(literal, double) {
-                    self.exact.insert(at.pointer(), literal.to_owned());
+                    self.keep_exact(literal, at);
                 }
                 Kind::NumberValue(double)
             }
@@ -72,6 +77,21 @@ impl Reader {
             Json::Object(members) => Kind::StructValue(self.free_form(members, at)),
         };
         Value { kind: Some(kind) }
+    }
+
+    fn keep_exact(&mut self, literal: &str, at: &Path<'_>) {
+        if self.pointer_bytes > MOST_POINTER_BYTES {
+            return;
+        }
+        let pointer = at.pointer();
+        self.pointer_bytes += pointer.len();
+        if self.pointer_bytes > MOST_POINTER_BYTES {
+            let message =
+                format!("the pointers to exact numbers take at most {MOST_POINTER_BYTES} bytes, with this one they take more");
+            self.violations.add(at, Reason::TooLarge, message);
+        } else {
+            self.exact.insert(pointer, literal.to_owned());
+        }
     }
 
     /// An object of any JSON.

@@ -1,6 +1,7 @@
 //! Where in a document a value stands.
 
 use super::Exact;
+use super::text::excerpt;
 use std::fmt;
 
 /// A place in a document: a chain of steps kept on the stack, spelled out only when somebody asks.
@@ -87,7 +88,10 @@ pub(super) fn push_index(pointer: &mut String, index: usize) {
     pointer.push_str(&index.to_string());
 }
 
-/// The place in the document as the client sent it: `body.buttons[2].title`. Keys that are no plain names are quoted.
+/// Longest key that is spelled out as a plain name; every key of the model is one.
+const LONGEST_PLAIN: usize = 40;
+
+/// The place in the document as the client sent it: `body.buttons[2].title`. Keys that are no plain names are quoted, long ones cut.
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(parent) = self.parent {
@@ -97,13 +101,13 @@ impl fmt::Display for Path<'_> {
             Step::Root => Ok(()),
             Step::Element { found, .. } => write!(f, "[{found}]"),
             Step::Key(key) | Step::Alias { found: key, .. } => {
-                let plain =
-                    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+                let named = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+                let plain = named && (1..=LONGEST_PLAIN).contains(&key.len());
                 let first = self.parent.is_none_or(|parent| matches!(parent.step, Step::Root));
                 match (plain, first) {
                     (true, true) => f.write_str(key),
                     (true, false) => write!(f, ".{key}"),
-                    (false, _) => write!(f, "[{key:?}]"),
+                    (false, _) => write!(f, "[{:?}]", excerpt(key)),
                 }
             }
         }
@@ -125,5 +129,21 @@ mod tests {
         let element = odd.element(5, 4);
         assert_eq!(element.to_string(), r#"header.entities["a/b~c d"][5]"#);
         assert_eq!(element.pointer(), "/header/entities/a~1b~0c d/4");
+    }
+
+    #[test]
+    fn a_long_key_is_cut_where_it_is_shown_only() {
+        let key = "k".repeat(100);
+        let place = Path::ROOT.key(&key);
+        assert_eq!(place.to_string(), format!("[\"{}...\"]", "k".repeat(40)));
+        assert_eq!(place.pointer(), format!("/{key}"));
+    }
+
+    #[test]
+    fn a_value_and_all_inside_it_lie_within_its_pointer_and_its_neighbours_do_not() {
+        let exact: Exact =
+            ["/a", "/a/", "/a/b", "/a/~0", "/a.b", "/a0", "/ab", "/", ""].map(|pointer| (pointer.into(), "1".into())).into();
+        let inside: Vec<_> = within(&exact, "/a").map(|(pointer, _)| pointer.as_str()).collect();
+        assert_eq!(inside, ["/a", "/a/", "/a/b", "/a/~0"]);
     }
 }
