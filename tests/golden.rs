@@ -222,13 +222,26 @@ fn no_more_than_a_hundred_complaints_are_made() {
 #[test]
 fn exact_numbers_under_a_long_key_cannot_multiply_it() {
     let numbers = vec!["9007199254740993"; 1_000].join(",");
-    let text = format!(r#"{{"{}": [{numbers}]}}"#, "k".repeat(100_000));
+    let text = format!(r#"{{"{}": [{numbers}]}}"#, "k".repeat(10_000));
     let read = wire::decode(text.as_bytes(), DEPTH).expect("it is JSON");
     let complaints: Vec<_> = read.violations.as_slice().iter().map(ToString::to_string).collect();
-    let place = format!(r#"["{}..."][83]"#, "k".repeat(40));
+    let place = format!(r#"["{}..."][838]"#, "k".repeat(40));
     let complaint =
         format!("{place}: the pointers to exact numbers take at most 8388608 bytes, with this one they take more (TOO_LARGE)");
     assert_eq!(complaints, [complaint]);
+}
+
+#[test]
+fn an_exact_number_far_from_the_root_is_refused_not_rounded() {
+    let at = |length| {
+        let text = format!(r#"{{"{}": 9007199254740993}}"#, "k".repeat(length));
+        let read = wire::decode(text.as_bytes(), DEPTH).expect("it is JSON");
+        read.violations.as_slice().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(at(16_383), [""; 0]);
+    let place = format!(r#"["{}..."]"#, "k".repeat(40));
+    let complaint = "a number beyond a double needs a place whose JSON Pointer takes at most 16384 bytes (TOO_LONG)";
+    assert_eq!(at(16_384), [format!("{place}: {complaint}")]);
 }
 
 // What comes as protobuf.

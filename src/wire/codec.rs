@@ -42,6 +42,9 @@ pub(super) trait Codec {
 /// one long key and many such numbers would grow by its square.
 const MOST_POINTER_BYTES: usize = 8 << 20;
 
+/// Most bytes of one such pointer. Each number of free-form JSON is looked up by its own.
+pub(super) const MOST_POINTER: usize = 16 << 10;
+
 /// What is gathered while a document is read.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
@@ -83,7 +86,10 @@ impl Reader {
         if self.pointer_bytes > MOST_POINTER_BYTES {
             return;
         }
-        let pointer = at.pointer();
+        let Some(pointer) = at.pointer(MOST_POINTER) else {
+            let message = format!("a number beyond a double needs a place whose JSON Pointer takes at most {MOST_POINTER} bytes");
+            return self.violations.add(at, Reason::TooLong, message);
+        };
         self.pointer_bytes += pointer.len();
         if self.pointer_bytes > MOST_POINTER_BYTES {
             let message =
@@ -112,8 +118,10 @@ impl Reader {
             }
             Entry::Occupied(mut entry) => {
                 let place = at.key(entry.key());
-                if !self.exact.is_empty() {
-                    let gone: Vec<_> = path::within(&self.exact, &place.pointer()).map(|(pointer, _)| pointer.clone()).collect();
+                if !self.exact.is_empty()
+                    && let Some(pointer) = place.pointer(MOST_POINTER)
+                {
+                    let gone: Vec<_> = path::within(&self.exact, &pointer).map(|(pointer, _)| pointer.clone()).collect();
                     for pointer in gone {
                         self.exact.remove(&pointer);
                     }
@@ -272,7 +280,8 @@ impl<'e> Writer<'e> {
 
     fn free_form_number(&mut self, value: f64) {
         let exact: &'e Exact = self.exact;
-        if let Some((pointer, literal)) = exact.get_key_value(&self.pointer)
+        if self.pointer.len() <= MOST_POINTER
+            && let Some((pointer, literal)) = exact.get_key_value(&self.pointer)
             && number::is_literal(literal)
             && number::nearest_double(literal).to_bits() == value.to_bits()
         {

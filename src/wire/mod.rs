@@ -92,6 +92,10 @@ pub fn normalise(message: &mut pb::CimMessage, bounds: &Bounds) -> Violations {
             format!("exact_numbers needs a JSON number for {:?}, found {:?}", text::excerpt(pointer), text::excerpt(literal));
         violations.add("", Reason::NotANumber, message);
     }
+    for pointer in sent.keys().filter(|pointer| pointer.len() > codec::MOST_POINTER) {
+        let message = format!("exact_numbers needs pointers of at most {} bytes, found {}", codec::MOST_POINTER, pointer.len());
+        violations.add("", Reason::TooLong, message);
+    }
     message.exact_numbers = live;
     violations
 }

@@ -1,7 +1,7 @@
 //! Objects of the model as tables: one row per key, from which reading, writing and tidying follow.
 
 use super::Exact;
-use super::codec::{Codec, Object, Reader, Tidier, Writer};
+use super::codec::{Codec, MOST_POINTER, Object, Reader, Tidier, Writer};
 use super::path::{self, Path};
 use super::text::{Document, Members, Node};
 use prost_types::{Struct, Value};
@@ -77,7 +77,8 @@ impl<'d> Slots<'d> {
 /// True if the alias says what its key says already: the same value, to the last digit.
 fn says<C: Codec>(alias: Node<'_>, at: &Path<'_>, value: &C::Value, exact: &Exact) -> bool {
     let mut reader = Reader::default();
-    C::read(alias, at, &mut reader) == *value && path::within(exact, &at.pointer()).eq(&reader.exact)
+    let pointer = at.pointer(MOST_POINTER).unwrap_or_default();
+    C::read(alias, at, &mut reader) == *value && path::within(exact, &pointer).eq(&reader.exact)
 }
 
 /// True if reading would leave the alias `name` among the extras, where it now is with the value `extra`, beside its key that has
@@ -90,7 +91,7 @@ pub(super) fn alias_stays<C: Codec>(
     at: &Path<'_>,
     exact: &Exact,
 ) -> bool {
-    let mut writer = Writer::at(exact, at.key(name).pointer());
+    let mut writer = Writer::at(exact, at.key(name).pointer(MOST_POINTER).unwrap_or_default());
     writer.value(extra);
     let text = writer.into_text();
     let Ok(document) = Document::parse(&text, usize::MAX) else { return false };

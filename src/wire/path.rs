@@ -51,15 +51,20 @@ impl<'p> Path<'p> {
         Path { parent: Some(self), step: Step::Element { found, kept } }
     }
 
-    /// The place in the document as we write it, as a JSON Pointer (RFC 6901).
-    pub(super) fn pointer(&self) -> String {
-        let mut pointer = self.parent.map(Self::pointer).unwrap_or_default();
+    /// The place in the document as we write it, as a JSON Pointer (RFC 6901); none if that takes more than `most` bytes.
+    pub(super) fn pointer(&self, most: usize) -> Option<String> {
+        let mut pointer = match self.parent {
+            Some(parent) => parent.pointer(most)?,
+            None => String::new(),
+        };
         match self.step {
             Step::Root => {}
+            // Looked at before it is copied: a document of one long key must not cost its length for every number inside.
+            Step::Key(key) | Step::Alias { named: key, .. } if pointer.len() + key.len() >= most => return None,
             Step::Key(key) | Step::Alias { named: key, .. } => push_key(&mut pointer, key),
             Step::Element { kept, .. } => push_index(&mut pointer, kept),
         }
-        pointer
+        Some(pointer).filter(|pointer| pointer.len() <= most)
     }
 }
 
@@ -123,12 +128,14 @@ mod tests {
         let header = Path::ROOT.key("header");
         let alias = header.alias("replyToMessageId", "originalMessageId");
         assert_eq!(alias.to_string(), "header.replyToMessageId");
-        assert_eq!(alias.pointer(), "/header/originalMessageId");
+        assert_eq!(alias.pointer(99).as_deref(), Some("/header/originalMessageId"));
         let entities = header.key("entities");
         let odd = entities.key("a/b~c d");
         let element = odd.element(5, 4);
         assert_eq!(element.to_string(), r#"header.entities["a/b~c d"][5]"#);
-        assert_eq!(element.pointer(), "/header/entities/a~1b~0c d/4");
+        assert_eq!(element.pointer(99).as_deref(), Some("/header/entities/a~1b~0c d/4"));
+        assert_eq!(element.pointer(28).as_deref(), Some("/header/entities/a~1b~0c d/4"));
+        assert_eq!(element.pointer(27), None);
     }
 
     #[test]
