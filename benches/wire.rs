@@ -20,11 +20,13 @@ const SLICE: Duration = Duration::from_millis(15);
 const ROUNDS: usize = 15;
 
 fn main() {
-    println!("{:<28} {:>6} {:>10} {:>8} {:>8} {:>8}", "", "", "round trip", "decode", "encode", "both");
-    println!("{:<28} {:>6} {:>10} {:>8} {:>8} {:>8}", "message", "bytes", "ns", "x floor", "x floor", "x floor");
+    // `cargo bench -- --quick`, for a check that it still runs.
+    let rounds = if std::env::args().any(|argument| argument == "--quick") { 1 } else { ROUNDS };
+    println!("{:<22} {:>6} {:>10} {:>8} {:>8} {:>8}", "", "", "round trip", "decode", "encode", "both");
+    println!("{:<22} {:>6} {:>10} {:>8} {:>8} {:>8}", "message", "bytes", "ns", "x floor", "x floor", "x floor");
     for (name, json) in samples() {
-        let Figures { round_trip_ns, decode, encode, both } = measure(&json);
-        println!("{name:<28} {:>6} {round_trip_ns:>10.0} {decode:>8.2} {encode:>8.2} {both:>8.2}", json.len());
+        let Figures { round_trip_ns, decode, encode, both } = measure(&json, rounds);
+        println!("{name:<22} {:>6} {round_trip_ns:>10.0} {decode:>8.2} {encode:>8.2} {both:>8.2}", json.len());
     }
 }
 
@@ -36,11 +38,11 @@ struct Figures {
     both: f64,
 }
 
-fn measure(json: &[u8]) -> Figures {
+fn measure(json: &[u8], rounds: usize) -> Figures {
     let message = decode(json);
     let value = parse(json);
     let (mut round_trips, mut decodes, mut encodes, mut boths) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let ours = time(|| decode(black_box(json)));
         decodes.push(time(|| parse(black_box(json))) / ours);
         let ours = time(|| wire::encode(black_box(&message)));
@@ -87,15 +89,23 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// The typical message, then one of every body type.
+/// The typical message, then the same with every other body that there is a fixture of.
 fn samples() -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/samples");
-    let mut files: Vec<_> = std::fs::read_dir(folder).expect("the samples are there").flatten().map(|file| file.path()).collect();
-    files.sort();
-    let sample = |path: std::path::PathBuf| {
-        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let json = std::fs::read(path).expect("a sample can be read");
-        (name, json.trim_ascii().to_vec())
-    };
-    files.into_iter().map(sample).collect()
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| std::fs::read(path).expect("a sample can be read").trim_ascii().to_vec();
+    let typical = read(&root.join("benches/plain.json"));
+    let mut fixtures: Vec<_> =
+        std::fs::read_dir(root.join("tests/fixtures/json/body")).expect("the fixtures are there").collect();
+    fixtures.sort_by_key(|file| file.as_ref().map(std::fs::DirEntry::path).ok());
+    let mut samples = vec![("plain, typical".to_owned(), typical.clone())];
+    for file in fixtures {
+        let path = file.expect("the fixtures can be listed").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // NAME.in.json and NAME.pb.json say the same in other words.
+        let Some(name) = name.strip_suffix(".json").filter(|name| !name.contains('.')) else { continue };
+        let mut message = decode(&typical);
+        message.body = decode(&read(&path)).body;
+        samples.push((name.to_owned(), wire::encode(&message)));
+    }
+    samples
 }
