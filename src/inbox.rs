@@ -79,7 +79,8 @@ impl Inbox {
         }
         let sent_id = message.id.take();
         let mut submission = Submission { fingerprint: fingerprint(&message), ..Submission::default() };
-        let received_at = Timestamp::from(SystemTime::now());
+        // To the millisecond, as every time of a message.
+        let received_at = wire::from_millis(wire::to_millis(&Timestamp::from(SystemTime::now())));
         fill_times(&mut message, &mut submission, received_at);
         // Typing is not looked up by id later: there is nothing to claim.
         let claim = match &sent_id {
@@ -156,7 +157,6 @@ fn fingerprint(content: &pb::CimMessage) -> Vec<u8> {
 
 /// Times that the client left out are the time of receipt.
 fn fill_times(message: &mut pb::CimMessage, submission: &mut Submission, received_at: Timestamp) {
-    let received_at = wire::from_millis(wire::to_millis(&received_at));
     let header = message.header.get_or_insert_default();
     submission.timestamp_filled = header.timestamp.is_none();
     header.timestamp.get_or_insert(received_at);

@@ -3,7 +3,7 @@
 //! # The map
 //!
 //! ```text
-//! main ─► app ─► { grpc, http } ─► { inbox, feed } ─► { sessions, message, wire, store (trait) }
+//! main ─► app ─► { grpc, http } ─► { inbox, feed } ─► { sessions, customers, message, wire, store (trait) }
 //! ```
 //!
 //! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
@@ -25,11 +25,14 @@
 
 #![forbid(unsafe_code)]
 
+mod customers;
 pub mod error;
 pub mod feed;
 pub mod inbox;
 pub mod message;
 pub mod pb;
+#[cfg(test)]
+mod samples;
 pub mod sessions;
 pub mod store;
 pub mod violation;
