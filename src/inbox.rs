@@ -547,7 +547,7 @@ mod tests {
             .prop_map(|(id, name, extras, version)| {
                 let mut customer =
                     json!({ "_id": id, "firstName": name, "__v": version, "phoneNumber": (1..version).collect::<Vec<_>>() });
-                customer.as_object_mut().zip(extras.as_object()).map(|(customer, extras)| customer.extend(extras.clone()));
+                extras.as_object().into_iter().flatten().for_each(|(key, value)| customer[key] = value.clone());
                 customer
             });
         let body = prop_oneof![

@@ -198,7 +198,8 @@ impl Store for Memory {
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         let log = self.log();
-        let found = log.state.positions(id).rev().filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
+        // An id is renewed while it is taken: the message that has it was the first to claim it.
+        let found = log.state.positions(id).filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
         Ok(found.cloned())
     }
 
