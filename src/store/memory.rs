@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{oneshot, watch};
 
-/// What an entry costs in memory beside its message: the structures around it and the facts that follow from it.
-const ENTRY_OVERHEAD: usize = 2048;
+/// What an entry costs in memory beside its bytes: the structures that hold it, and the facts that follow from it.
+const ENTRY_OVERHEAD: usize = 4096;
 
-/// How many times larger an entry is in memory than as protobuf, roughly: free-form JSON of many small objects is larger still.
+/// How many times larger an entry is in memory than as protobuf, roughly. Free-form JSON of very many small objects is larger still:
+/// each takes some 700 bytes.
 const ENTRY_EXPANSION: usize = 3;
 
 /// A log in memory.
