@@ -3,7 +3,7 @@
 //! # The map
 //!
 //! ```text
-//! main ─► app ─► { grpc, http } ─► { inbox, feed } ─► { sessions, message, wire, store (trait) }
+//! main ─► app ─► { grpc, http } ─► { inbox, feed } ─► { sessions, customers, message, wire, store (trait) }
 //! ```
 //!
 //! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
@@ -27,6 +27,7 @@
 
 pub mod app;
 pub mod config;
+mod customers;
 pub mod error;
 pub mod feed;
 pub mod grpc;
@@ -35,6 +36,8 @@ pub mod inbox;
 pub mod listener;
 pub mod message;
 pub mod pb;
+#[cfg(test)]
+mod samples;
 pub mod sessions;
 pub mod store;
 pub mod telemetry;

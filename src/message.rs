@@ -278,3 +278,403 @@ pub fn kind(message: &pb::CimMessage) -> Option<&Kind> {
 pub fn intent(message: &pb::CimMessage) -> Option<&str> {
     message.header.as_ref().and_then(|header| header.intent.as_deref())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{self, LIMITS};
+    use serde_json::{Value, json};
+
+    /// What `check` reports of the sample message after a patch: paths and reasons.
+    fn broken(patch: Value) -> Vec<(String, Reason)> {
+        let mut message = samples::decoded(&samples::json(patch));
+        report(check(&mut message, &LIMITS))
+    }
+
+    fn report(violations: Violations) -> Vec<(String, Reason)> {
+        violations.into_vec().into_iter().map(|violation| (violation.path, violation.reason)).collect()
+    }
+
+    /// A body of a type that keeps every rule.
+    fn body(r#type: &str) -> Value {
+        let media = json!({ "attachment": { "mediaUrl": "https://x/y" } });
+        let buttons =
+            json!([{ "title": "t", "payload": "p", "type": "reply" }, { "title": "t", "payload": "p", "type": "reply" }]);
+        let mut body = match r#type {
+            "IMAGE" | "VIDEO" | "AUDIO" | "FILE" | "MULTIMEDIA" => media,
+            "STICKER" | "URL" => json!({ "mediaUrl": "https://x/y" }),
+            "LOCATION" => json!({ "location": { "latitude": 31.5, "longitude": 74.3 } }),
+            "CONTACT" => json!({ "contacts": [{ "name": { "formattedName": "A" } }, { "name": { "formattedName": "B" } }] }),
+            "BUTTON" => json!({ "buttons": buttons }),
+            "CAROUSEL" => json!({ "elements": [{}, { "buttons": buttons }] }),
+            "TEMPLATE" => json!({ "namespace": "n", "name": "t" }),
+            "NOTIFICATION" => json!({ "notificationType": "INFO" }),
+            "DELIVERYNOTIFICATION" => json!({ "messageId": "m", "status": "READ" }),
+            "DELETEDNOTIFICATION" => json!({ "messageId": "m" }),
+            "COMMENT" => json!({ "itemType": "TEXT", "postId": "p" }),
+            "ACTION" => json!({ "name": "ASSIGN_AGENT" }),
+            "VOICE" => json!({ "callId": "c", "leg": "l" }),
+            "EMAIL" => json!({ "from": "a@b" }),
+            "WRAPUP" => json!({ "wrapups": ["done"] }),
+            "FORM_DATA" => json!({ "formId": "f" }),
+            _ => json!({}),
+        };
+        body["type"] = json!(r#type);
+        body
+    }
+
+    const TYPES: [&str; 26] = [
+        "PLAIN",
+        "IMAGE",
+        "VIDEO",
+        "AUDIO",
+        "FILE",
+        "MULTIMEDIA",
+        "STICKER",
+        "LOCATION",
+        "CONTACT",
+        "URL",
+        "BUTTON",
+        "CAROUSEL",
+        "RECEIPT",
+        "TEMPLATE",
+        "CUSTOM",
+        "StructuredMessage",
+        "NOTIFICATION",
+        "DELIVERYNOTIFICATION",
+        "DELETEDNOTIFICATION",
+        "VOICE",
+        "ACTION",
+        "WRAPUP",
+        "COMMENT",
+        "EMAIL",
+        "FORM_DATA",
+        "SOMETHING_ELSE",
+    ];
+
+    /// The sample message with a body of a type, changed by a patch.
+    fn with_body(r#type: &str, patch: Value) -> Value {
+        let mut body = body(r#type);
+        samples::patch(&mut body, &patch);
+        // What is missing is missing in the sample, too.
+        for key in ["type", "markdownText"] {
+            body.as_object_mut().map(|body| body.entry(key).or_insert(Value::Null));
+        }
+        json!({ "body": body })
+    }
+
+    #[test]
+    fn a_message_of_every_type_that_keeps_the_rules_is_accepted() {
+        for r#type in TYPES {
+            assert_eq!(broken(with_body(r#type, json!({}))), [], "{}", r#type);
+        }
+        for text in [Value::Null, json!("")] {
+            assert_eq!(broken(json!({ "body": { "markdownText": text } })), []);
+        }
+    }
+
+    #[test]
+    fn every_rule_of_the_header_is_reported_where_it_is_broken() {
+        use Reason::Required;
+        let header = |patch: Value| json!({ "header": patch });
+        for (patch, path) in [
+            (json!({ "header": null }), "header"),
+            (header(json!({ "sender": null })), "header.sender"),
+            (header(json!({ "sender": { "id": null } })), "header.sender.id"),
+            (header(json!({ "sender": { "id": "" } })), "header.sender.id"),
+            (header(json!({ "sender": { "id": " \t" } })), "header.sender.id"),
+            (header(json!({ "sender": { "type": null } })), "header.sender.type"),
+            (header(json!({ "sender": { "type": " " } })), "header.sender.type"),
+            (header(json!({ "sender": { "senderName": null } })), "header.sender.senderName"),
+            (header(json!({ "sender": { "senderName": "" } })), "header.sender.senderName"),
+            (header(json!({ "channelData": null })), "header.channelData"),
+            (
+                header(json!({ "channelData": { "channelCustomerIdentifier": null } })),
+                "header.channelData.channelCustomerIdentifier",
+            ),
+            (
+                header(json!({ "channelData": { "channelCustomerIdentifier": "" } })),
+                "header.channelData.channelCustomerIdentifier",
+            ),
+            (header(json!({ "channelData": { "serviceIdentifier": null } })), "header.channelData.serviceIdentifier"),
+            (header(json!({ "channelData": { "serviceIdentifier": " " } })), "header.channelData.serviceIdentifier"),
+            (
+                header(json!({ "channelSessionId": "", "conversationId": "", "channelData": { "serviceIdentifier": "" } })),
+                "header.channelData.serviceIdentifier",
+            ),
+            (header(json!({ "intent": "REPLY_TO" })), "header.originalMessageId"),
+            (header(json!({ "intent": "UPDATE", "originalMessageId": "" })), "header.originalMessageId"),
+            (json!({ "id": "" }), "id"),
+        ] {
+            assert_eq!(broken(patch.clone()), [(path.to_owned(), Required)], "{patch}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_names_a_route_needs_no_channel() {
+        for id in ["channelSessionId", "conversationId"] {
+            for channel in [Value::Null, json!({ "serviceIdentifier": null })] {
+                assert_eq!(broken(json!({ "header": { (id): "x", "channelData": channel } })), []);
+            }
+        }
+        assert_eq!(broken(json!({ "header": { "intent": "REPLY_TO", "originalMessageId": "m" } })), []);
+        assert_eq!(broken(json!({ "header": { "sender": { "type": "WEB_CHANNEL" } } })), [], "sender types are open");
+    }
+
+    #[test]
+    fn every_rule_of_a_body_is_reported_where_it_is_broken() {
+        use Reason::{OutOfRange, Required};
+        let without = |key: &str| json!({ (key): null });
+        let mut rules = Vec::new();
+        for media in ["IMAGE", "VIDEO", "AUDIO", "FILE", "MULTIMEDIA"] {
+            rules.push((media, without("attachment"), "body.attachment", Required));
+            rules.push((media, json!({ "attachment": { "mediaUrl": "" } }), "body.attachment.mediaUrl", Required));
+        }
+        for (r#type, key) in [
+            ("STICKER", "mediaUrl"),
+            ("URL", "mediaUrl"),
+            ("LOCATION", "location"),
+            ("CONTACT", "contacts"),
+            ("BUTTON", "buttons"),
+            ("CAROUSEL", "elements"),
+            ("TEMPLATE", "namespace"),
+            ("TEMPLATE", "name"),
+            ("NOTIFICATION", "notificationType"),
+            ("DELIVERYNOTIFICATION", "messageId"),
+            ("DELIVERYNOTIFICATION", "status"),
+            ("DELETEDNOTIFICATION", "messageId"),
+            ("COMMENT", "itemType"),
+            ("COMMENT", "postId"),
+            ("ACTION", "name"),
+            ("VOICE", "callId"),
+            ("VOICE", "leg"),
+            ("EMAIL", "from"),
+            ("WRAPUP", "wrapups"),
+            ("FORM_DATA", "formId"),
+        ] {
+            rules.push((r#type, without(key), ["body.", key].concat().leak(), Required));
+        }
+        let degrees = |latitude: f64, longitude: f64| json!({ "location": { "latitude": latitude, "longitude": longitude } });
+        let button = |key: &str, value: Value| {
+            let mut button = json!({ "title": "t", "payload": "p", "type": "reply" });
+            button[key] = value;
+            json!([{ "title": "t", "payload": "p", "type": "reply" }, button])
+        };
+        rules.extend([
+            ("LOCATION", json!({ "location": { "latitude": null } }), "body.location.latitude", Required),
+            ("LOCATION", json!({ "location": { "longitude": null } }), "body.location.longitude", Required),
+            ("LOCATION", degrees(90.000_001, 0.0), "body.location.latitude", OutOfRange),
+            ("LOCATION", degrees(-90.000_001, 0.0), "body.location.latitude", OutOfRange),
+            ("LOCATION", degrees(0.0, 180.000_001), "body.location.longitude", OutOfRange),
+            ("LOCATION", degrees(0.0, -180.000_001), "body.location.longitude", OutOfRange),
+            ("CONTACT", json!({ "contacts": [] }), "body.contacts", Required),
+            ("CONTACT", json!({ "contacts": [{ "name": "A" }, {}] }), "body.contacts[1].name", Required),
+            (
+                "CONTACT",
+                json!({ "contacts": [{ "name": "A" }, { "name": {} }] }),
+                "body.contacts[1].name.formattedName",
+                Required,
+            ),
+            ("BUTTON", json!({ "buttons": [] }), "body.buttons", Required),
+            ("BUTTON", json!({ "buttons": button("title", Value::Null) }), "body.buttons[1].title", Required),
+            ("BUTTON", json!({ "buttons": button("payload", json!("")) }), "body.buttons[1].payload", Required),
+            ("BUTTON", json!({ "buttons": button("type", json!(" ")) }), "body.buttons[1].type", Required),
+            ("CAROUSEL", json!({ "elements": [] }), "body.elements", Required),
+            (
+                "CAROUSEL",
+                json!({ "elements": [{}, { "buttons": button("title", Value::Null) }] }),
+                "body.elements[1].buttons[1].title",
+                Required,
+            ),
+            ("WRAPUP", json!({ "wrapups": [] }), "body.wrapups", Required),
+            ("PLAIN", json!({ "type": null }), "body.type", Required),
+            ("SOMETHING_ELSE", json!({ "type": "" }), "body.type", Required),
+            ("SOMETHING_ELSE", json!({ "type": " " }), "body.type", Required),
+        ]);
+        for (r#type, patch, path, reason) in rules {
+            assert_eq!(broken(with_body(r#type, patch.clone())), [(path.to_owned(), reason)], "{} {patch}", r#type);
+        }
+        assert_eq!(broken(json!({ "body": null })), [("body".to_owned(), Required)]);
+        for (latitude, longitude) in [(90.0, 180.0), (-90.0, -180.0), (0.0, 0.0)] {
+            assert_eq!(broken(with_body("LOCATION", degrees(latitude, longitude))), []);
+        }
+    }
+
+    #[test]
+    fn a_comment_may_be_named_by_the_header_instead() {
+        for key in ["providerMessageId", "originalMessageId"] {
+            let comment = |id: &str| {
+                let mut patch = with_body("COMMENT", json!({ "postId": null }));
+                patch["header"] = json!({ (key): id });
+                patch
+            };
+            assert_eq!(broken(comment("x")), []);
+            assert_eq!(broken(comment("")), [("body.postId".to_owned(), Reason::Required)]);
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_modelled_is_no_generic_body() {
+        let mut message = samples::decoded(&samples::json(json!({})));
+        let generic = pb::GenericBody { r#type: "PLAIN".into() };
+        message.body = Some(pb::Body { kind: Some(Kind::Generic(generic)), ..pb::Body::default() });
+        assert_eq!(report(check(&mut message, &LIMITS)), [("body.type".to_owned(), Reason::Modelled)]);
+    }
+
+    #[test]
+    fn with_an_intent_that_says_all_the_body_may_be_absent_or_anything() {
+        for intent in BODILESS {
+            for body in [Value::Null, json!({ "type": null }), with_body("BUTTON", json!({ "buttons": null }))["body"].clone()] {
+                assert_eq!(broken(json!({ "header": { "intent": intent }, "body": body })), [], "{intent}");
+            }
+        }
+        for intent in ["NONE", "start_chat", "", "CALL", "WRAPUP"] {
+            let found = broken(json!({ "header": { "intent": intent }, "body": null }));
+            assert_eq!(found, [("body".to_owned(), Reason::Required)], "{intent}");
+        }
+    }
+
+    #[test]
+    fn every_broken_rule_is_reported_at_once() {
+        let found = broken(json!({
+            "id": "",
+            "header": {
+                "sender": { "id": null, "type": null, "senderName": null },
+                "channelData": { "channelCustomerIdentifier": null, "serviceIdentifier": null },
+                "intent": "REPLY_TO",
+            },
+            "body": { "type": "BUTTON", "buttons": [{ "title": "t" }, { "payload": "p" }] },
+        }));
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "id",
+                "header.sender.id",
+                "header.sender.type",
+                "header.sender.senderName",
+                "header.channelData.channelCustomerIdentifier",
+                "header.channelData.serviceIdentifier",
+                "header.originalMessageId",
+                "body.buttons[0].payload",
+                "body.buttons[0].type",
+                "body.buttons[1].title",
+                "body.buttons[1].type",
+            ]
+        );
+        assert!(found.iter().all(|(_, reason)| *reason == Reason::Required));
+    }
+
+    #[test]
+    fn an_empty_message_lacks_header_and_body() {
+        let found = report(check(&mut pb::CimMessage::default(), &LIMITS));
+        assert_eq!(found, [("header".to_owned(), Reason::Required), ("body".to_owned(), Reason::Required)]);
+    }
+
+    #[test]
+    fn an_id_has_a_bound_in_bytes() {
+        for (id, found) in [
+            ("x".repeat(256), vec![]),
+            ("x".repeat(257), vec![("id".to_owned(), Reason::TooLong)]),
+            ("ä".repeat(128), vec![]),
+            ("ä".repeat(129), vec![("id".to_owned(), Reason::TooLong)]),
+            (" ".to_owned(), vec![]),
+        ] {
+            assert_eq!(broken(json!({ "id": id })), found, "{} bytes", id.len());
+        }
+        assert_eq!(broken(json!({ "id": null })), []);
+    }
+
+    #[test]
+    fn lists_and_free_form_json_have_bounds() {
+        let stamps = |length: usize| json!({ "header": { "stamps": vec!["s"; length] } });
+        assert_eq!(broken(stamps(LIMITS.bounds.list_length)), []);
+        assert_eq!(broken(stamps(LIMITS.bounds.list_length + 1)), [("header.stamps".to_owned(), Reason::TooMany)]);
+        let nested = |containers: usize| {
+            let value = (1..containers).fold(json!({}), |value, _| json!([value]));
+            json!({ "header": { "extra": value } })
+        };
+        assert_eq!(broken(nested(LIMITS.bounds.free_form_depth)), []);
+        let deep = format!("header.extra{}", "[0]".repeat(LIMITS.bounds.free_form_depth));
+        assert_eq!(broken(nested(LIMITS.bounds.free_form_depth + 1)), [(deep, Reason::TooDeep)]);
+    }
+
+    #[test]
+    fn a_message_has_a_bound_as_protobuf() {
+        let mut message = samples::message(json!({}));
+        let bytes = message.encoded_len();
+        for (most, found) in [(bytes - 1, vec![(String::new(), Reason::TooLarge)]), (bytes, vec![]), (bytes + 1, vec![])] {
+            let limits = Limits { message_bytes: most, ..LIMITS };
+            assert_eq!(report(check(&mut message, &limits)), found);
+        }
+    }
+
+    #[test]
+    fn checking_twice_changes_nothing_more() {
+        for r#type in TYPES {
+            let once = samples::message(with_body(r#type, json!({ "extra": [1, { "a": null }] })));
+            let mut twice = once.clone();
+            assert!(check(&mut twice, &LIMITS).is_empty());
+            assert_eq!(twice, once);
+        }
+    }
+
+    #[test]
+    fn the_platform_speaks_to_the_customer_and_all_others_to_the_platform() {
+        use Audience::{Customer, Platform};
+        let from = |sender: &str, mut patch: Value| {
+            patch["header"] = json!({ "sender": { "type": sender } });
+            audience(&samples::message(patch))
+        };
+        for (sender, expected) in [
+            ("AGENT", Customer),
+            ("BOT", Customer),
+            ("APP", Customer),
+            ("SYSTEM", Customer),
+            ("CUSTOMER", Platform),
+            ("CONNECTOR", Platform),
+            ("WEB_CHANNEL", Platform),
+        ] {
+            assert_eq!(from(sender, json!({})), expected, "{sender}");
+            for internal in ["ACTION", "WRAPUP", "FORM_DATA"] {
+                assert_eq!(from(sender, with_body(internal, json!({}))), Platform, "{internal} from {sender}");
+            }
+            for whisper in [json!(true), json!("true"), json!(" True "), json!(1)] {
+                assert_eq!(from(sender, json!({ "body": { "isWhisper": whisper } })), Platform, "{whisper} from {sender}");
+            }
+            for aloud in [json!(false), json!("false"), json!(0), json!(2), json!("1"), json!({}), json!([true])] {
+                assert_eq!(from(sender, json!({ "body": { "isWhisper": aloud } })), expected, "{aloud} from {sender}");
+            }
+        }
+        assert_eq!(audience(&pb::CimMessage::default()), Platform);
+    }
+
+    #[test]
+    fn only_notifications_that_a_party_types_are_typing() {
+        let notification = |notification: &str| {
+            is_typing(&samples::message(with_body("NOTIFICATION", json!({ "notificationType": notification }))))
+        };
+        assert!(notification("TYPING_STARTED") && notification("TYPING_STOPPED"));
+        assert!(!notification("INFO") && !notification("typing_started"));
+        assert!(!is_typing(&samples::message(json!({ "body": { "notificationType": "TYPING_STARTED" } }))));
+        assert!(!is_typing(&pb::CimMessage::default()));
+    }
+
+    #[test]
+    fn notifications_and_the_end_of_a_chat_open_no_session() {
+        for r#type in TYPES {
+            let notification = ["NOTIFICATION", "DELIVERYNOTIFICATION", "DELETEDNOTIFICATION"].contains(&r#type);
+            assert_eq!(may_open(&samples::message(with_body(r#type, json!({})))), !notification, "{}", r#type);
+        }
+        for (intent, opens) in [("END_CHAT", false), ("START_CHAT", true), ("END_VOICE", true), ("AGENT_OUTBOUND", true)] {
+            assert_eq!(may_open(&samples::message(json!({ "header": { "intent": intent }, "body": null }))), opens, "{intent}");
+        }
+    }
+
+    #[test]
+    fn fresh_ids_are_unique_and_sort_by_the_time_they_were_made() {
+        let ids: Vec<_> = (0..1000).map(|_| fresh_id()).collect();
+        assert!(ids.is_sorted_by(|earlier, later| earlier < later));
+        assert!(ids.iter().all(|id| Uuid::parse_str(id).is_ok_and(|id| id.get_version_num() == 7)));
+    }
+}

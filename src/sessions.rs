@@ -1,7 +1,8 @@
-//! Channel sessions, conversations and customers: where a message belongs, and what the gateway fills in.
+//! Channel sessions and conversations: where a message belongs, and what the gateway fills in.
 //!
 //! Pure: [`route`] looks facts up, and invents nothing but ids.
 
+use crate::customers;
 use crate::message;
 use crate::pb;
 use crate::pb::body::Kind;
@@ -19,7 +20,7 @@ const GATEWAY: &str = "cim-gateway";
 /// Finds or opens the session of a checked message, fills what the gateway fills, and makes the frame to append: the message, and
 /// before or after it what happened to its session.
 ///
-/// `received_at` is when the message came; `submission` is what the client sent beside the routing fields.
+/// `received_at` is when the message came, to the millisecond; `submission` is what the client sent beside the routing fields.
 pub fn route(
     facts: &dyn Facts,
     mut message: pb::CimMessage,
@@ -46,12 +47,20 @@ pub fn route(
     let ends = message::intent(&message) == Some("END_CHAT") && session.ended_at.is_none();
     if ends {
         session.ended_at = Some(received_at);
-        session.end_reason = "CUSTOMER".into();
+        session.end_reason = end_reason(&message).into();
     }
     let ended = ends.then(|| notice(&message, &session, "CHANNEL_SESSION_ENDED", received_at));
     frame.push(entry(message, Some(session), Some(submission)));
     frame.extend(ended);
     Ok(frame)
+}
+
+/// The reason code of a session that this message ends.
+fn end_reason(message: &pb::CimMessage) -> &'static str {
+    match message.header.as_ref().and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type) {
+        Some(SenderType::Agent) => "AGENT",
+        _ => "CUSTOMER",
+    }
 }
 
 /// Where a message belongs.
@@ -176,9 +185,8 @@ fn follow_conversation(
     }
     let active = facts.latest_session(key).filter(|session| session.ended_at.is_none());
     let same_customer = || {
-        let at_key = facts.customer_at(&key.service_identifier, &key.channel_customer_identifier);
-        let sent = header.and_then(|header| header.customer.as_ref()).and_then(|customer| customer.id.clone());
-        sent.or(at_key).is_none_or(|customer| customer == latest.customer_id)
+        let customer = header.and_then(|header| customer_of(facts, key, header));
+        customer.is_none_or(|customer| customer == latest.customer_id)
     };
     let conflict = match &active {
         Some(session) => alive && session.conversation_id != *conversation,
@@ -228,25 +236,30 @@ fn key(header: &pb::Header) -> Option<SessionKey> {
     })
 }
 
+/// The type of a channel, within which an address names one customer. A channel that is not registered is a type of its own.
+const fn channel_type(service_identifier: &str) -> &str {
+    service_identifier
+}
+
+/// Id of the customer that a message is about: the one it names, else the one known at its address.
+fn customer_of(facts: &dyn Facts, key: &SessionKey, sent: &pb::Header) -> Option<String> {
+    let at_address = || facts.customer_at(channel_type(&key.service_identifier), &key.channel_customer_identifier);
+    customers::named(sent).map(str::to_owned).or_else(at_address)
+}
+
 /// A new session. Its customer joins the conversation in which it is active already.
 fn open(facts: &dyn Facts, key: SessionKey, conversation: Option<String>, sent: &pb::Header, at: Timestamp) -> Session {
-    // A channel that is not registered is a type of its own.
-    let channel_type = key.service_identifier.clone();
-    let sent_customer = sent.customer.as_ref().and_then(|customer| customer.id.clone()).filter(|id| !id.is_empty());
     let of_conversation =
         || conversation.as_deref().and_then(|id| facts.session_of_conversation(id)).map(|session| session.customer_id.clone());
-    let customer_id = sent_customer
-        .or_else(|| facts.customer_at(&channel_type, &key.channel_customer_identifier))
-        .or_else(of_conversation)
-        .unwrap_or_else(message::fresh_id);
+    let customer_id = customer_of(facts, &key, sent).or_else(of_conversation).unwrap_or_else(message::fresh_id);
     let conversation_id = conversation.or_else(|| facts.active_conversation(&customer_id)).unwrap_or_else(message::fresh_id);
     Session {
         id: message::fresh_id(),
+        channel_type: channel_type(&key.service_identifier).to_owned(),
         service_identifier: key.service_identifier,
         channel_customer_identifier: key.channel_customer_identifier,
         conversation_id,
         customer_id,
-        channel_type,
         opened_at: Some(at),
         ended_at: None,
         end_reason: String::new(),
@@ -255,53 +268,11 @@ fn open(facts: &dyn Facts, key: SessionKey, conversation: Option<String>, sent: 
 
 /// The customer of a session with what the client sent about it. A client that names another customer is right.
 fn customer(facts: &dyn Facts, session: &mut Session, sent: &pb::Header, sent_numbers: &wire::Exact) -> CustomerFacts {
-    let update = sent.customer.as_ref();
-    if let Some(id) = update.and_then(|customer| customer.id.as_ref()).filter(|id| !id.is_empty()) {
-        session.customer_id.clone_from(id);
+    if let Some(id) = customers::named(sent) {
+        session.customer_id = id.to_owned();
     }
-    let known = facts.customer(&session.customer_id);
-    let mut merged = match known {
-        Some(known) => CustomerFacts::clone(&known),
-        None => CustomerFacts { customer: newcomer(session, sent), ..CustomerFacts::default() },
-    };
-    if let Some(update) = update {
-        merge(&mut merged.customer, update);
-        merged.exact_numbers.extend(sent_numbers.clone());
-    }
-    merged.customer.id = Some(session.customer_id.clone());
-    merged
-}
-
-/// A customer nobody has met: named as the provider names it, else anonymous under its address.
-fn newcomer(session: &Session, sent: &pb::Header) -> pb::Customer {
-    let channel = sent.channel_data.as_ref();
-    let names = [channel.and_then(|c| c.customer_first_name.as_deref()), channel.and_then(|c| c.customer_last_name.as_deref())];
-    let name = names.into_iter().flatten().filter(|name| !name.trim().is_empty()).collect::<Vec<_>>().join(" ");
-    let is_anonymous = name.is_empty();
-    let first_name = if is_anonymous { session.channel_customer_identifier.clone() } else { name };
-    pb::Customer { first_name: Some(first_name), is_anonymous, ..pb::Customer::default() }
-}
-
-/// Lets what is sent overwrite what is known; what is not sent never does. Whether a customer is anonymous goes with the name.
-fn merge(known: &mut pb::Customer, sent: &pb::Customer) {
-    if let Some(name) = &sent.first_name {
-        known.first_name = Some(name.clone());
-        known.is_anonymous = sent.is_anonymous;
-    }
-    if !sent.phone_number.is_empty() {
-        known.phone_number.clone_from(&sent.phone_number);
-    }
-    if sent.version != 0 {
-        known.version = sent.version;
-    }
-    if sent.additional_detail.is_some() {
-        known.additional_detail.clone_from(&sent.additional_detail);
-    }
-    if let Some(extras) = &sent.extra_fields {
-        let not_null = extras.fields.iter().filter(|(_, value)| !matches!(value.kind, Some(value::Kind::NullValue(_)) | None));
-        let not_null = not_null.map(|(key, value)| (key.clone(), value.clone()));
-        known.extra_fields.get_or_insert_default().fields.extend(not_null);
-    }
+    let known = facts.customer(&session.customer_id).map(Arc::unwrap_or_clone);
+    customers::updated(known, session, sent, sent_numbers)
 }
 
 /// Fills the header fields that the page calls system generated.
@@ -383,5 +354,569 @@ fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Tim
         message: Some(message),
         session: Some(session.clone()),
         ..Entry::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+    use crate::store::memory::Memory;
+    use crate::store::{AppendError, Position, Store as _, Stored};
+    use crate::wire::{Bounds, normalise};
+    use futures::FutureExt as _;
+    use serde_json::{Value as Json, json};
+
+    const AT: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 123_000_000 };
+
+    /// A gateway that routes and remembers.
+    struct World {
+        memory: Memory,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { memory: Memory::new(64 << 20) }
+        }
+
+        fn try_send(&self, patch: Json) -> Result<Vec<Stored>, Violations> {
+            let mut message = samples::message(patch);
+            message.id.get_or_insert_with(message::fresh_id);
+            let stage = Box::new(|facts: &dyn Facts| route(facts, message, Submission::default(), AT));
+            match self.memory.append(None, stage).now_or_never().expect("memory never waits") {
+                Ok(frame) => Ok(frame),
+                Err(AppendError::Refused(violations)) => Err(violations),
+                Err(AppendError::Store(error)) => panic!("{error}"),
+            }
+        }
+
+        /// The frame of a message that is accepted.
+        fn frame(&self, patch: Json) -> Vec<Stored> {
+            self.try_send(patch.clone()).unwrap_or_else(|violations| panic!("{patch}: {violations:?}"))
+        }
+
+        /// The message itself, which opens no session.
+        fn send(&self, patch: Json) -> Stored {
+            let frame = self.frame(patch);
+            assert_eq!(names(&frame), ["PLAIN"]);
+            frame.into_iter().next().expect("is the only one")
+        }
+
+        /// The message itself, which opens a session.
+        fn open(&self, patch: Json) -> Stored {
+            let frame = self.frame(patch);
+            assert_eq!(names(&frame), ["CHANNEL_SESSION_STARTED", "PLAIN"]);
+            frame.into_iter().next_back().expect("there are two")
+        }
+
+        fn refused(&self, patch: Json) -> Vec<(String, Reason)> {
+            let end = self.memory.span().end;
+            let violations = self.try_send(patch.clone()).expect_err(&patch.to_string());
+            assert_eq!(self.memory.span().end, end);
+            violations.into_vec().into_iter().map(|violation| (violation.path, violation.reason)).collect()
+        }
+    }
+
+    /// Types of the bodies of a frame, and of notifications what they notify of.
+    fn names(frame: &[Stored]) -> Vec<String> {
+        let name = |stored: &Stored| match message::kind(stored.entry.message.as_ref()?)? {
+            Kind::Notification(notification) => notification.notification_type.clone(),
+            _ => wire::type_name(stored.entry.message.as_ref()?.body.as_ref()?).map(str::to_owned),
+        };
+        frame.iter().map(|stored| name(stored).unwrap_or_default()).collect()
+    }
+
+    fn session(stored: &Stored) -> &Session {
+        stored.entry.session.as_ref().expect("has a session")
+    }
+
+    fn header(stored: &Stored) -> &pb::Header {
+        stored.entry.message.as_ref().and_then(|message| message.header.as_ref()).expect("has a header")
+    }
+
+    fn customer(stored: &Stored) -> &pb::Customer {
+        header(stored).customer.as_ref().expect("has a customer")
+    }
+
+    fn from(address: &str) -> Json {
+        on("support", address)
+    }
+
+    fn on(channel: &str, address: &str) -> Json {
+        json!({ "header": { "channelData": { "channelCustomerIdentifier": address, "serviceIdentifier": channel } } })
+    }
+
+    fn nowhere() -> Json {
+        json!({ "header": { "channelData": null } })
+    }
+
+    fn and(mut base: Json, patch: Json) -> Json {
+        merge(&mut base, patch);
+        base
+    }
+
+    /// As a merge patch, but null stays: these are patches themselves.
+    fn merge(target: &mut Json, patch: Json) {
+        match (target, patch) {
+            (Json::Object(target), Json::Object(members)) => {
+                members.into_iter().for_each(|(key, value)| merge(target.entry(key).or_insert(Json::Null), value));
+            }
+            (target, patch) => *target = patch,
+        }
+    }
+
+    fn in_session(id: &str) -> Json {
+        json!({ "header": { "channelSessionId": id } })
+    }
+
+    fn in_conversation(id: &str) -> Json {
+        json!({ "header": { "conversationId": id } })
+    }
+
+    fn of_customer(id: &str) -> Json {
+        json!({ "header": { "customer": { "_id": id } } })
+    }
+
+    fn end_chat() -> Json {
+        json!({ "header": { "intent": "END_CHAT" }, "body": null })
+    }
+
+    fn receipt(id: &str) -> Json {
+        json!({ "body": { "type": "DELIVERYNOTIFICATION", "messageId": id, "status": "READ", "markdownText": null } })
+    }
+
+    fn deletion(id: &str) -> Json {
+        json!({ "body": { "type": "DELETEDNOTIFICATION", "messageId": id, "markdownText": null } })
+    }
+
+    fn news() -> Json {
+        json!({ "body": { "type": "NOTIFICATION", "notificationType": "INFO", "markdownText": null } })
+    }
+
+    #[test]
+    fn the_first_message_of_a_key_opens_session_conversation_and_customer_and_says_so_before() {
+        let world = World::new();
+        let frame = world.frame(json!({}));
+        assert_eq!(names(&frame), ["CHANNEL_SESSION_STARTED", "PLAIN"]);
+        let [notice, message] = frame.as_slice() else { panic!("there are two") };
+        assert_eq!(session(notice), session(message));
+        let session = session(message);
+        assert_eq!((session.opened_at, session.ended_at, session.end_reason.as_str()), (Some(AT), None, ""));
+        assert_eq!((session.service_identifier.as_str(), session.channel_customer_identifier.as_str()), ("support", "+49 1"));
+        for stored in &frame {
+            let header = header(stored);
+            assert_eq!(header.channel_session_id.as_ref(), Some(&session.id));
+            assert_eq!(header.conversation_id.as_ref(), Some(&session.conversation_id));
+            assert_eq!(customer(stored).id.as_ref(), Some(&session.customer_id));
+            assert_eq!(customer(stored).first_name.as_deref(), Some("+49 1"));
+            assert!(customer(stored).is_anonymous);
+        }
+        let unique = std::collections::HashSet::from([&session.id, &session.conversation_id, &session.customer_id]);
+        assert_eq!(unique.len(), 3);
+    }
+
+    #[test]
+    fn a_notice_is_the_gateways_own_and_for_both_sides() {
+        let world = World::new();
+        let frame = world.frame(json!({ "header": { "roomId": "r1" } }));
+        let notice = &frame[0];
+        let sender = header(notice).sender.as_ref().expect("has a sender");
+        assert_eq!(
+            (sender.id.as_deref(), sender.r#type(), sender.sender_name.as_deref()),
+            (Some(GATEWAY), SenderType::System, Some(GATEWAY))
+        );
+        assert_eq!(header(notice).timestamp, Some(AT));
+        assert_eq!(header(notice).room_id.as_deref(), Some("r1"));
+        assert_eq!(header(notice).channel_data, header(&frame[1]).channel_data);
+        assert!(notice.entry.submission.is_none());
+        assert_eq!(notice.entry.audiences().collect::<Vec<_>>(), [Audience::Customer, Audience::Platform]);
+    }
+
+    #[test]
+    fn the_same_key_continues_its_session() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        let second = world.send(json!({}));
+        assert_eq!(session(&second), session(&first));
+        let other = world.open(from("+49 2"));
+        assert_ne!(session(&other).id, session(&first).id);
+        assert_ne!(session(&other).conversation_id, session(&first).conversation_id);
+        assert_ne!(session(&other).customer_id, session(&first).customer_id);
+        let elsewhere = world.open(on("sales", "+49 1"));
+        assert_ne!(session(&elsewhere).customer_id, session(&first).customer_id, "an unregistered channel is a type of its own");
+    }
+
+    #[test]
+    fn the_end_of_a_chat_ends_the_session_and_says_so_after() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        let frame = world.frame(end_chat());
+        assert_eq!(names(&frame), ["", "CHANNEL_SESSION_ENDED"]);
+        for stored in &frame {
+            assert_eq!(session(stored).id, session(&first).id);
+            assert_eq!((session(stored).ended_at, session(stored).end_reason.as_str()), (Some(AT), "CUSTOMER"));
+        }
+        let notice = frame[1].entry.message.as_ref().expect("is a message");
+        let json: Json = serde_json::from_slice(&wire::encode(notice)).expect("is JSON");
+        assert_eq!(json["body"]["notificationData"], json!({ "reasonCode": "CUSTOMER" }));
+    }
+
+    #[test]
+    fn an_agent_that_ends_a_chat_is_the_reason() {
+        let world = World::new();
+        world.open(json!({}));
+        let agent = json!({ "header": { "sender": { "id": "a1", "type": "AGENT", "senderName": "Agent" } } });
+        let frame = world.frame(and(end_chat(), agent));
+        assert_eq!(session(&frame[0]).end_reason, "AGENT");
+    }
+
+    #[test]
+    fn a_message_after_the_end_opens_a_new_session_of_the_same_customer() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        world.frame(end_chat());
+        let second = world.open(json!({}));
+        assert_ne!(session(&second).id, session(&first).id);
+        assert_ne!(session(&second).conversation_id, session(&first).conversation_id);
+        assert_eq!(session(&second).customer_id, session(&first).customer_id);
+        assert_eq!(session(&world.send(json!({}))), session(&second));
+    }
+
+    #[test]
+    fn the_end_of_a_chat_without_a_session_opens_nothing() {
+        let world = World::new();
+        let frame = world.frame(end_chat());
+        assert_eq!(names(&frame), [""]);
+        assert!(frame[0].entry.session.is_none());
+        assert_eq!(header(&frame[0]).customer, None);
+    }
+
+    #[test]
+    fn the_end_of_a_chat_that_has_ended_ends_nothing_more() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        world.frame(end_chat());
+        let again = world.frame(end_chat());
+        assert_eq!(names(&again), [""]);
+        assert_eq!(session(&again[0]).id, session(&first).id);
+        let second = world.open(json!({}));
+        let late = world.frame(and(end_chat(), in_session(&session(&first).id)));
+        assert_eq!((names(&late).len(), &session(&late[0]).id), (1, &session(&first).id));
+        assert_eq!(session(&world.send(json!({}))), session(&second), "the session that followed goes on");
+    }
+
+    #[test]
+    fn a_known_session_or_conversation_is_enough() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        world.open(from("+49 2"));
+        for route in [in_session(&session(&first).id), in_conversation(&session(&first).conversation_id)] {
+            let stored = world.send(and(nowhere(), route));
+            assert_eq!(session(&stored), session(&first));
+            let channel = header(&stored).channel_data.as_ref().expect("is filled in");
+            assert_eq!(channel.channel_customer_identifier.as_deref(), Some("+49 1"));
+            assert_eq!(channel.service_identifier.as_deref(), Some("support"));
+        }
+    }
+
+    #[test]
+    fn a_session_goes_before_a_conversation_and_a_conversation_before_the_channel() {
+        let world = World::new();
+        let first = world.open(and(from("+49 1"), of_customer("c")));
+        let second = world.open(and(on("sales", "+49 2"), of_customer("c")));
+        let conversation = in_conversation(&session(&first).conversation_id);
+        assert_eq!(session(&second).conversation_id, session(&first).conversation_id);
+        let stored = world.send(and(and(nowhere(), conversation.clone()), in_session(&session(&first).id)));
+        assert_eq!(session(&stored).id, session(&first).id);
+        world.send(on("sales", "+49 2"));
+        let stored = world.send(and(nowhere(), conversation.clone()));
+        assert_eq!(session(&stored).id, session(&second).id, "the conversation's latest active session");
+        let stored = world.send(and(from("+49 1"), conversation.clone()));
+        assert_eq!(session(&stored).id, session(&first).id, "the channel tells two sessions of a conversation apart");
+        world.frame(and(end_chat(), on("sales", "+49 2")));
+        let stored = world.send(and(nowhere(), conversation));
+        assert_eq!(session(&stored).id, session(&first).id, "an active session goes before one that has ended");
+    }
+
+    #[test]
+    fn unknown_ids_beside_complete_channel_data_are_replaced() {
+        let world = World::new();
+        let lost = and(in_session("lost"), in_conversation("lost too"));
+        let first = world.open(lost.clone());
+        assert_eq!(header(&first).channel_session_id.as_ref(), Some(&session(&first).id));
+        assert_eq!(header(&first).conversation_id.as_ref(), Some(&session(&first).conversation_id));
+        assert_ne!((session(&first).id.as_str(), session(&first).conversation_id.as_str()), ("lost", "lost too"));
+        assert_eq!(session(&world.send(lost)), session(&first));
+        let half = world.send(and(in_session("lost"), in_conversation(&session(&first).conversation_id)));
+        assert_eq!(session(&half), session(&first));
+    }
+
+    #[test]
+    fn unknown_ids_alone_are_violations() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        let partial = json!({ "header": { "channelData": { "serviceIdentifier": null } } });
+        let blank = json!({ "header": { "channelData": { "serviceIdentifier": " " } } });
+        for channel in [nowhere(), partial, blank] {
+            for (route, paths) in [
+                (in_session("lost"), &["header.channelSessionId"][..]),
+                (in_conversation("lost"), &["header.conversationId"]),
+                (and(in_session("lost"), in_conversation("lost")), &["header.channelSessionId", "header.conversationId"]),
+            ] {
+                let expected: Vec<_> = paths.iter().map(|path| ((*path).to_owned(), Reason::UnknownRoute)).collect();
+                assert_eq!(world.refused(and(channel.clone(), route)), expected);
+            }
+        }
+        let known = and(in_session("lost"), in_conversation(&session(&first).conversation_id));
+        assert_eq!(session(&world.send(and(nowhere(), known))), session(&first));
+    }
+
+    #[test]
+    fn contradictions_are_violations() {
+        let world = World::new();
+        let first = world.open(and(from("+49 1"), of_customer("c1")));
+        let second = world.open(and(on("sales", "+49 2"), of_customer("c2")));
+        let (first, second) = (session(&first), session(&second));
+        const ADDRESS: &str = "header.channelData.channelCustomerIdentifier";
+        const SERVICE: &str = "header.channelData.serviceIdentifier";
+        const CONVERSATION: &str = "header.conversationId";
+        for (claim, patch, paths) in [
+            ("a session on another channel", and(on("sales", "+49 1"), in_session(&first.id)), &[SERVICE][..]),
+            ("a session at another address", and(from("+49 2"), in_session(&first.id)), &[ADDRESS]),
+            ("a session of another key", and(on("sales", "+49 2"), in_session(&first.id)), &[ADDRESS, SERVICE]),
+            (
+                "a session in another conversation",
+                and(and(nowhere(), in_session(&first.id)), in_conversation(&second.conversation_id)),
+                &[CONVERSATION],
+            ),
+            (
+                "all of it",
+                and(and(on("sales", "+49 2"), in_session(&first.id)), in_conversation(&second.conversation_id)),
+                &[CONVERSATION, ADDRESS, SERVICE],
+            ),
+            (
+                "a conversation on a channel that it is not on",
+                and(
+                    json!({ "header": { "channelData": { "channelCustomerIdentifier": null, "serviceIdentifier": "sales" } } }),
+                    in_conversation(&first.conversation_id),
+                ),
+                &[SERVICE],
+            ),
+            (
+                "a conversation and the session of another",
+                and(on("sales", "+49 2"), in_conversation(&first.conversation_id)),
+                &[CONVERSATION],
+            ),
+            (
+                "a conversation and another customer on a new channel",
+                and(and(on("mail", "x"), of_customer("c2")), in_conversation(&first.conversation_id)),
+                &[CONVERSATION],
+            ),
+        ] {
+            let expected: Vec<_> = paths.iter().map(|path| ((*path).to_owned(), Reason::ConflictingRoute)).collect();
+            assert_eq!(world.refused(patch), expected, "{claim}");
+        }
+        world.frame(and(end_chat(), on("sales", "+49 2")));
+        let known_elsewhere = and(on("sales", "+49 2"), in_conversation(&first.conversation_id));
+        assert_eq!(
+            world.refused(known_elsewhere),
+            [(CONVERSATION.to_owned(), Reason::ConflictingRoute)],
+            "its customer is another"
+        );
+    }
+
+    #[test]
+    fn an_empty_customer_id_names_nobody() {
+        let world = World::new();
+        let first = world.open(of_customer("c1"));
+        let joined = world.open(and(and(on("mail", "x"), of_customer("")), in_conversation(&session(&first).conversation_id)));
+        assert_eq!(session(&joined).customer_id, "c1");
+        assert_eq!(session(&world.send(of_customer(""))).customer_id, "c1");
+    }
+
+    #[test]
+    fn an_unknown_address_that_names_a_conversation_joins_it() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        let joined = world.open(and(on("mail", "x"), in_conversation(&session(&first).conversation_id)));
+        assert_ne!(session(&joined).id, session(&first).id);
+        assert_eq!(session(&joined).conversation_id, session(&first).conversation_id);
+        assert_eq!(session(&joined).customer_id, session(&first).customer_id);
+    }
+
+    #[test]
+    fn the_id_of_an_ended_session_leads_to_a_new_session_of_its_key() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        world.frame(end_chat());
+        let again = and(nowhere(), in_session(&session(&first).id));
+        let second = world.open(again.clone());
+        assert_eq!(SessionKey::of(session(&second)), SessionKey::of(session(&first)));
+        assert_eq!(session(&second).customer_id, session(&first).customer_id);
+        assert_eq!(session(&world.send(again)), session(&second), "there is one already");
+    }
+
+    #[test]
+    fn a_conversation_that_has_ended_leads_to_a_new_session_of_its_last_key() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        world.frame(end_chat());
+        let again = in_conversation(&session(&first).conversation_id);
+        let second = world.open(and(nowhere(), again.clone()));
+        assert_eq!(SessionKey::of(session(&second)), SessionKey::of(session(&first)));
+        assert_ne!(session(&second).conversation_id, session(&first).conversation_id);
+        assert_eq!(session(&world.send(again)), session(&second));
+    }
+
+    #[test]
+    fn notifications_open_nothing_and_are_stored_unrouted_where_nothing_is() {
+        for notification in [receipt("m1"), deletion("m1"), news()] {
+            let world = World::new();
+            let frame = world.frame(and(notification, and(in_session("lost"), in_conversation("lost"))));
+            let [stored] = frame.as_slice() else { panic!("there is one") };
+            assert!(stored.entry.session.is_none());
+            assert_eq!(header(stored).channel_session_id.as_deref(), Some("lost"), "it is as the client sent it");
+            assert_eq!(header(stored).customer, None);
+        }
+    }
+
+    #[test]
+    fn a_notification_belongs_to_the_session_of_its_message() {
+        let world = World::new();
+        let first = world.open(json!({ "id": "m1" }));
+        world.frame(end_chat());
+        let second = world.open(json!({ "id": "m2" }));
+        for notification in [receipt("m1"), deletion("m1")] {
+            for route in [json!({}), in_session(&session(&first).id), in_conversation(&session(&first).conversation_id)] {
+                let frame = world.frame(and(notification.clone(), route));
+                assert_eq!((frame.len(), &session(&frame[0]).id), (1, &session(&first).id));
+            }
+        }
+        let frame = world.frame(receipt("m2"));
+        assert_eq!(session(&frame[0]).id, session(&second).id);
+    }
+
+    #[test]
+    fn a_notification_of_an_unknown_message_belongs_to_the_last_session_of_its_key() {
+        let world = World::new();
+        let first = world.open(json!({}));
+        for notification in [receipt("unknown"), deletion("unknown"), news()] {
+            let frame = world.frame(notification);
+            assert_eq!((frame.len(), &session(&frame[0]).id), (1, &session(&first).id));
+        }
+        world.frame(end_chat());
+        for notification in [receipt("unknown"), deletion("unknown"), news()] {
+            let frame = world.frame(notification.clone());
+            assert_eq!((frame.len(), &session(&frame[0]).id), (1, &session(&first).id), "also where it has ended");
+            let by_id = world.frame(and(and(nowhere(), notification), in_session(&session(&first).id)));
+            assert_eq!((by_id.len(), &session(&by_id[0]).id), (1, &session(&first).id));
+        }
+    }
+
+    #[test]
+    fn a_customer_with_an_active_conversation_joins_it_on_a_second_channel() {
+        let world = World::new();
+        let first = world.open(of_customer("c1"));
+        let second = world.open(and(on("web", "visitor"), of_customer("c1")));
+        assert_ne!(session(&second).id, session(&first).id);
+        assert_eq!(session(&second).conversation_id, session(&first).conversation_id);
+        world.frame(end_chat());
+        let third = world.open(and(on("mail", "x"), of_customer("c1")));
+        assert_eq!(session(&third).conversation_id, session(&first).conversation_id, "one session of it is still active");
+        world.frame(and(end_chat(), on("web", "visitor")));
+        world.frame(and(end_chat(), on("mail", "x")));
+        let fourth = world.open(and(on("web", "visitor"), of_customer("c1")));
+        assert_ne!(session(&fourth).conversation_id, session(&first).conversation_id);
+    }
+
+    #[test]
+    fn a_client_that_names_another_customer_moves_the_session_to_it() {
+        let world = World::new();
+        let first = world.open(of_customer("c1"));
+        let moved = world.send(of_customer("c2"));
+        assert_eq!((&session(&moved).id, session(&moved).customer_id.as_str()), (&session(&first).id, "c2"));
+        assert_eq!(session(&moved).conversation_id, session(&first).conversation_id);
+        assert_eq!(session(&world.send(json!({}))).customer_id, "c2");
+        let c1 = world.open(and(on("web", "visitor"), of_customer("c1")));
+        assert_ne!(session(&c1).conversation_id, session(&first).conversation_id, "c1 is no longer in it");
+        let c2 = world.open(and(on("mail", "x"), of_customer("c2")));
+        assert_eq!(session(&c2).conversation_id, session(&first).conversation_id);
+    }
+
+    #[test]
+    fn what_is_known_of_a_customer_comes_back_in_every_later_message() {
+        let world = World::new();
+        let exact = 9_007_199_254_740_993_u64;
+        world.open(json!({ "header": { "customer": { "_id": "c1", "firstName": "Ada", "score": exact } } }));
+        for stored in [world.send(json!({})), world.open(and(on("web", "visitor"), of_customer("c1")))] {
+            assert_eq!(customer(&stored).first_name.as_deref(), Some("Ada"));
+            let message = stored.entry.message.as_ref().expect("is a message");
+            let expected = wire::Exact::from([("/header/customer/score".to_owned(), exact.to_string())]);
+            assert_eq!(message.exact_numbers, expected);
+        }
+    }
+
+    #[test]
+    fn what_the_gateway_changed_is_noted_as_it_was_sent() {
+        let world = World::new();
+        let patch = json!({ "header": {
+            "channelSessionId": "lost", "conversationId": null, "customer": { "firstName": "Ada", "score": 9_007_199_254_740_993_u64 },
+        } });
+        let sent = samples::message(patch.clone()).header.expect("has a header");
+        let opened = world.open(patch);
+        let noted = opened.entry.submission.as_ref().expect("a client sent it");
+        assert!(noted.rerouted);
+        assert_eq!((noted.channel_session_id.as_deref(), noted.conversation_id.as_deref()), (Some("lost"), None));
+        assert_eq!((&noted.channel_data, &noted.customer), (&sent.channel_data, &sent.customer));
+        assert_eq!(noted.customer_exact_numbers.len(), 1);
+        let whole = json!({ "header": {
+            "channelSessionId": session(&opened).id, "conversationId": session(&opened).conversation_id,
+            "customer": { "_id": session(&opened).customer_id, "firstName": "Ada", "score": 9_007_199_254_740_993_u64 },
+        } });
+        let complete = world.send(whole);
+        assert_eq!(complete.entry.submission.as_ref(), Some(&Submission::default()), "there was nothing to change");
+    }
+
+    #[test]
+    fn typing_is_ephemeral_and_opens_nothing() {
+        let world = World::new();
+        let typing = json!({ "body": { "type": "NOTIFICATION", "notificationType": "TYPING_STARTED", "markdownText": null } });
+        assert!(world.frame(typing.clone())[0].entry.session.is_none());
+        let first = world.open(json!({}));
+        let frame = world.frame(typing);
+        assert!(frame[0].entry.ephemeral);
+        assert_eq!(session(&frame[0]).id, session(&first).id);
+        assert_eq!(frame[0].entry.previous_in_conversation, first.position.0);
+    }
+
+    #[test]
+    fn entries_are_for_the_audience_of_their_message() {
+        let world = World::new();
+        let agent = json!({ "header": { "sender": { "id": "a1", "type": "AGENT", "senderName": "Agent" } } });
+        assert_eq!(world.open(json!({})).entry.audiences().collect::<Vec<_>>(), [Audience::Platform]);
+        assert_eq!(world.send(agent.clone()).entry.audiences().collect::<Vec<_>>(), [Audience::Customer]);
+        let whisper = and(agent, json!({ "body": { "isWhisper": true } }));
+        assert_eq!(world.send(whisper).entry.audiences().collect::<Vec<_>>(), [Audience::Platform]);
+    }
+
+    #[test]
+    fn every_message_that_is_stored_is_normalised() {
+        let world = World::new();
+        world.open(json!({ "header": { "customer": { "score": 9_007_199_254_740_993_u64, "x": null } } }));
+        world.send(json!({}));
+        world.frame(receipt("m1"));
+        world.frame(end_chat());
+        let page = crate::store::Page { entries: 99, bytes: usize::MAX };
+        let log = world.memory.read(Position(0), page).now_or_never().expect("memory never waits").expect("all is kept");
+        assert_eq!(log.len(), 6);
+        for stored in log {
+            let message = stored.entry.message.as_ref().expect("is a message");
+            let mut normalised = message.clone();
+            let violations = normalise(&mut normalised, &Bounds { free_form_depth: 24, list_length: 1000 });
+            assert!(violations.is_empty(), "{violations:?}");
+            assert_eq!(normalised, *message);
+            let decoded = wire::decode(&wire::encode(message), 100).expect("is JSON");
+            assert_eq!(decoded.message, *message);
+        }
     }
 }

@@ -1,5 +1,768 @@
-//! x
+//! The promise of [`super`] as rules that every engine must keep.
+//!
+//! An engine stamps them out as tests: `conforms!(roomy: Engine::new(..), cramped: Engine::new(..))`. Both expressions make an
+//! empty engine; a roomy one keeps all that a rule appends, a cramped one no more than some 50 small entries.
+
+use super::{AppendError, CustomerFacts, Error, Facts, Frame, Page, Position, SessionKey, Store, Stored, customer_numbers};
+use crate::pb;
+use crate::pb::store::{Entry, Session, Submission};
+use crate::violation::{Reason, Violations};
+use crate::wire;
+use futures::FutureExt as _;
+use futures::future::join_all;
+use prost::Message as _;
+use prost_types::Timestamp;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::time::timeout;
+
 macro_rules! conforms {
-    ($e:expr) => {};
+    (roomy: $roomy:expr, cramped: $cramped:expr) => {
+        $crate::store::conformance::conforms!(@ $roomy;
+            positions_rise_by_one_and_frames_are_consecutive,
+            positions_and_times_are_the_engines_to_fill_in,
+            a_frame_is_seen_whole_or_not_at_all,
+            what_append_returned_can_be_read_at_once,
+            the_durable_position_never_falls_and_reaches_the_end,
+            a_stage_sees_all_that_was_staged_before,
+            a_refused_stage_leaves_nothing_behind,
+            a_refused_stage_releases_its_claim,
+            a_claim_waits_for_the_one_before_and_sees_what_it_appended,
+            a_dropped_claim_lets_the_next_one_try,
+            a_caller_that_stops_waiting_blocks_nobody,
+            claims_on_other_ids_do_not_wait,
+            a_claim_tells_all_entries_of_its_id_oldest_first,
+            of_many_who_claim_one_id_one_appends,
+            reading_goes_by_pages_of_entries_and_of_bytes,
+            reading_beyond_the_end_is_empty,
+            a_message_is_found_by_the_id_it_has_now,
+            an_ephemeral_entry_is_read_but_has_no_look_up_and_no_history,
+            a_history_is_newest_first_in_pages_that_later_messages_do_not_shift,
+            a_history_never_shows_another_conversation,
+            an_unknown_conversation_has_no_history,
+            a_time_leads_to_the_first_entry_at_or_after_it,
+            times_of_acceptance_never_fall,
+            facts_follow_from_the_log,
+            a_span_covers_the_log,
+        );
+        $crate::store::conformance::conforms!(@ $cramped;
+            reading_what_is_gone_tells_the_oldest_that_is_kept,
+            what_is_gone_is_found_in_no_way,
+            a_time_before_all_that_is_kept_leads_to_the_oldest,
+        );
+    };
+    (@ $engine:expr; $($rule:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $rule() {
+                $crate::store::conformance::$rule(std::sync::Arc::new($engine)).await;
+            }
+        )*
+    };
 }
 pub(super) use conforms;
+
+/// Longer than anything takes that need not wait.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+const ALL: Page = Page { entries: usize::MAX, bytes: usize::MAX };
+
+// Positions and frames
+
+pub(super) async fn positions_rise_by_one_and_frames_are_consecutive(store: Arc<dyn Store>) {
+    let mut expected = Position(0);
+    for length in [1, 3, 2, 1] {
+        for stored in append(&*store, (0..length).map(|i| said(&format!("{expected}-{i}"))).collect()).await {
+            expected = expected.next();
+            assert_eq!(stored.position, expected);
+        }
+    }
+    let read: Vec<_> = log(&*store).await.iter().map(|stored| stored.position.0).collect();
+    assert_eq!(read, (1..=7).collect::<Vec<_>>());
+}
+
+pub(super) async fn positions_and_times_are_the_engines_to_fill_in(store: Arc<dyn Store>) {
+    let began = Timestamp::from(SystemTime::now());
+    let forged = Timestamp { seconds: 1, nanos: 0 };
+    let entry = Entry { accepted_at: Some(forged), previous_in_conversation: 77, ..belonging("a", "c") };
+    let stored = append(&*store, vec![entry.clone(), entry]).await;
+    for stored in &stored {
+        assert!(key(&stored.entry.accepted_at) >= (began.seconds, began.nanos));
+    }
+    let previous: Vec<_> = stored.iter().map(|stored| stored.entry.previous_in_conversation).collect();
+    assert_eq!(previous, [0, stored[0].position.0]);
+}
+
+pub(super) async fn a_frame_is_seen_whole_or_not_at_all(store: Arc<dyn Store>) {
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for frame in 0..300 {
+                append(&*store, (0..3).map(|i| said(&format!("{frame}-{i}"))).collect()).await;
+            }
+        }
+    });
+    let durable = store.durable();
+    loop {
+        let done = writer.is_finished();
+        let seen = durable.borrow().0;
+        assert_eq!(seen % 3, 0, "the durable position {seen} is within a frame");
+        let span = store.span();
+        assert_eq!(span.end.0 % 3, 0, "the span ends within a frame");
+        let read = log(&*store).await;
+        assert_eq!(read.len() % 3, 0, "a reader saw part of a frame");
+        assert!(read.len() as u64 >= span.end.0 && span.end.0 >= seen, "what was durable could not be read");
+        if done {
+            break;
+        }
+    }
+    writer.await.expect("the writer is done");
+}
+
+pub(super) async fn what_append_returned_can_be_read_at_once(store: Arc<dyn Store>) {
+    for i in 0..20 {
+        let id = format!("m{i}");
+        let appended = append(&*store, vec![belonging(&id, "c")]).await;
+        let position = appended[0].position;
+        let read = store.read(position.previous(), ALL).await.expect("it is kept");
+        assert_eq!(ids(&read), [id.as_str()]);
+        assert_eq!(read[0].entry, appended[0].entry);
+        assert_eq!(store.span().end, position);
+        assert_eq!(*store.durable().borrow(), position);
+        assert_eq!(store.message(&id).await.expect("can be read").map(|stored| stored.position), Some(position));
+        let history = store.history("c", None, 1).await.expect("can be read").expect("is known");
+        assert_eq!(ids(&history), [id.as_str()]);
+        assert_eq!(store.claim(&id).await.expect("can be claimed").earlier.len(), 1);
+    }
+}
+
+pub(super) async fn the_durable_position_never_falls_and_reaches_the_end(store: Arc<dyn Store>) {
+    let mut durable = store.durable();
+    let watcher = tokio::spawn(async move {
+        let mut seen = Position(0);
+        while seen < Position(400) {
+            durable.changed().await.expect("the store lives");
+            let now = *durable.borrow_and_update();
+            assert!(now >= seen, "the durable position fell from {seen} to {now}");
+            seen = now;
+        }
+    });
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for i in 0..50 {
+                append(&*store, vec![said(&format!("{writer}-{i}"))]).await;
+            }
+        })
+    });
+    for writer in join_all(writers).await {
+        writer.expect("the writer is done");
+    }
+    timeout(AT_ONCE, watcher).await.expect("the end becomes durable").expect("the watcher is content");
+}
+
+// Stages
+
+pub(super) async fn a_stage_sees_all_that_was_staged_before(store: Arc<dyn Store>) {
+    let count = |facts: &dyn Facts| facts.session("counter").map_or(0, |session| session.end_reason.parse().unwrap_or(0));
+    let writers = (0..64).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let stage = Box::new(move |facts: &dyn Facts| {
+                let session = Session { end_reason: (count(facts) + 1).to_string(), ..session("counter", "c") };
+                Ok(vec![Entry { session: Some(session), ..said(&format!("m{writer}")) }])
+            });
+            store.append(None, stage).await.expect("can be appended");
+        })
+    });
+    for writer in join_all(writers).await {
+        writer.expect("the writer is done");
+    }
+    assert_eq!(look(&*store, |facts| count(facts)).await, 64);
+}
+
+pub(super) async fn a_refused_stage_leaves_nothing_behind(store: Arc<dyn Store>) {
+    append(&*store, vec![belonging("a", "c")]).await;
+    let before = store.span();
+    let mut broken = Violations::default();
+    broken.add("header", Reason::Required, "is required");
+    let told = broken.clone();
+    let refused = store.append(None, Box::new(move |_| Err(broken))).await;
+    assert!(matches!(refused, Err(AppendError::Refused(violations)) if violations == told));
+    assert_eq!(store.span(), before);
+    assert_eq!(*store.durable().borrow(), before.end);
+    assert_eq!(append(&*store, vec![said("b")]).await[0].position, before.end.next());
+}
+
+pub(super) async fn a_refused_stage_releases_its_claim(store: Arc<dyn Store>) {
+    let claim = store.claim("a").await.expect("can be claimed");
+    let refused = store.append(Some(claim), Box::new(|_| Err(Violations::default()))).await;
+    assert!(matches!(refused, Err(AppendError::Refused(_))));
+    let next = timeout(AT_ONCE, store.claim("a")).await.expect("the claim is released").expect("can be claimed");
+    assert!(next.earlier.is_empty());
+}
+
+// Claims
+
+pub(super) async fn a_claim_waits_for_the_one_before_and_sees_what_it_appended(store: Arc<dyn Store>) {
+    let first = store.claim("a").await.expect("can be claimed");
+    assert!(first.earlier.is_empty());
+    let mut second = store.claim("a");
+    assert!(second.as_mut().now_or_never().is_none(), "two hold one claim");
+    store.append(Some(first), Box::new(|_| Ok(vec![said("a")]))).await.expect("can be appended");
+    let second = timeout(AT_ONCE, second).await.expect("the claim is settled").expect("can be claimed");
+    assert_eq!(ids(&second.earlier), ["a"]);
+}
+
+pub(super) async fn a_dropped_claim_lets_the_next_one_try(store: Arc<dyn Store>) {
+    let first = store.claim("a").await.expect("can be claimed");
+    let mut second = store.claim("a");
+    let mut third = store.claim("a");
+    assert!(second.as_mut().now_or_never().is_none() && third.as_mut().now_or_never().is_none(), "two hold one claim");
+    drop(first);
+    let (winner, loser) =
+        match timeout(AT_ONCE, futures::future::select(second, third)).await.expect("one of those who wait is next") {
+            futures::future::Either::Left((winner, loser)) => (winner.expect("can be claimed"), loser),
+            futures::future::Either::Right((winner, loser)) => (winner.expect("can be claimed"), loser),
+        };
+    assert!(winner.earlier.is_empty());
+    drop(winner);
+    timeout(AT_ONCE, loser).await.expect("the other is next").expect("can be claimed");
+}
+
+pub(super) async fn a_caller_that_stops_waiting_blocks_nobody(store: Arc<dyn Store>) {
+    let first = store.claim("a").await.expect("can be claimed");
+    let mut impatient = store.claim("a");
+    assert!(impatient.as_mut().now_or_never().is_none());
+    let mut patient = store.claim("a");
+    assert!(patient.as_mut().now_or_never().is_none());
+    drop(impatient);
+    drop(first);
+    timeout(AT_ONCE, patient).await.expect("the patient one is next").expect("can be claimed");
+}
+
+pub(super) async fn claims_on_other_ids_do_not_wait(store: Arc<dyn Store>) {
+    let _held = store.claim("a").await.expect("can be claimed");
+    timeout(AT_ONCE, store.claim("b")).await.expect("nobody holds it").expect("can be claimed");
+    timeout(AT_ONCE, store.append(None, Box::new(|_| Ok(vec![said("c")])))).await.expect("need not wait").expect("is appended");
+}
+
+pub(super) async fn a_claim_tells_all_entries_of_its_id_oldest_first(store: Arc<dyn Store>) {
+    append(&*store, vec![said("a"), renewed("a1", "a"), said("b")]).await;
+    append(&*store, vec![renewed("a2", "a")]).await;
+    let earlier = async |id: &str| -> Vec<String> {
+        let claim = store.claim(id).await.expect("can be claimed");
+        claim.earlier.iter().map(|stored| stored.id().to_owned()).collect()
+    };
+    assert_eq!(earlier("a").await, ["a", "a1", "a2"]);
+    assert_eq!(earlier("a2").await, ["a2"]);
+    assert_eq!(earlier("b").await, ["b"]);
+    assert_eq!(earlier("").await, [""; 0]);
+}
+
+pub(super) async fn of_many_who_claim_one_id_one_appends(store: Arc<dyn Store>) {
+    let callers = (0..64).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let claim = store.claim("a").await.expect("can be claimed");
+            match claim.earlier.as_slice() {
+                [] => {
+                    tokio::task::yield_now().await;
+                    let stored = store.append(Some(claim), Box::new(|_| Ok(vec![said("a")]))).await;
+                    stored.expect("can be appended")[0].position
+                }
+                [first] => first.position,
+                more => panic!("{} were appended", more.len()),
+            }
+        })
+    });
+    for position in timeout(AT_ONCE, join_all(callers)).await.expect("each gets its turn") {
+        assert_eq!(position.expect("the caller is done"), Position(1));
+    }
+    assert_eq!(store.span().end, Position(1));
+}
+
+// Reading
+
+pub(super) async fn reading_goes_by_pages_of_entries_and_of_bytes(store: Arc<dyn Store>) {
+    let large = |id: &str| {
+        let mut entry = said(id);
+        let body = pb::Body { markdown_text: Some("x".repeat(1000)), ..pb::Body::default() };
+        entry.message.get_or_insert_default().body = Some(body);
+        entry
+    };
+    append(&*store, vec![said("a"), said("b"), said("c"), large("d"), said("e")]).await;
+    let small = log(&*store).await[0].entry.message.as_ref().map_or(0, pb::CimMessage::encoded_len);
+    for (after, entries, bytes, given) in [
+        (0, 2, usize::MAX, &["a", "b"][..]),
+        (2, 2, usize::MAX, &["c", "d"]),
+        (4, 2, usize::MAX, &["e"]),
+        (0, 0, usize::MAX, &[]),
+        (0, 9, small * 2, &["a", "b"]),
+        (0, 9, small * 3 - 1, &["a", "b"]),
+        (2, 9, 999, &["c"]),
+        (3, 9, 1, &["d"]),
+        (3, 9, 0, &["d"]),
+        (0, 9, usize::MAX, &["a", "b", "c", "d", "e"]),
+    ] {
+        let read = store.read(Position(after), Page { entries, bytes }).await.expect("all is kept");
+        assert_eq!(ids(&read), given, "after {after}, {entries} entries, {bytes} bytes");
+    }
+}
+
+pub(super) async fn reading_beyond_the_end_is_empty(store: Arc<dyn Store>) {
+    for entries in [0, 3] {
+        append(&*store, (0..entries).map(|i| said(&i.to_string())).collect()).await;
+        for after in [entries, entries + 1, 99, u64::MAX] {
+            let read = store.read(Position(after), ALL).await;
+            assert!(read.as_ref().is_ok_and(Vec::is_empty), "{entries} entries, after {after}: {read:?}");
+        }
+    }
+}
+
+pub(super) async fn a_message_is_found_by_the_id_it_has_now(store: Arc<dyn Store>) {
+    append(&*store, vec![said("a"), renewed("a1", "a"), renewed("b1", "b"), said("c")]).await;
+    for (id, position) in [("a", Some(1)), ("a1", Some(2)), ("b1", Some(3)), ("b", None), ("c", Some(4)), ("", None), ("d", None)]
+    {
+        let found = store.message(id).await.expect("can be read");
+        assert_eq!(found.map(|stored| stored.position.0), position, "{id:?}");
+    }
+}
+
+pub(super) async fn an_ephemeral_entry_is_read_but_has_no_look_up_and_no_history(store: Arc<dyn Store>) {
+    let typing = |id: &str| Entry { ephemeral: true, ..belonging(id, "c") };
+    append(&*store, vec![typing("t1"), belonging("a", "c"), typing("t2"), belonging("b", "c")]).await;
+    assert_eq!(ids(&log(&*store).await), ["t1", "a", "t2", "b"]);
+    assert!(store.message("t1").await.expect("can be read").is_none());
+    assert!(store.claim("t1").await.expect("can be claimed").earlier.is_empty());
+    assert_eq!(history(&*store, "c", None, 9).await.expect("is known"), [4, 2]);
+    append(&*store, vec![Entry { ephemeral: true, ..belonging("t3", "quiet") }]).await;
+    assert_eq!(history(&*store, "quiet", None, 9).await.unwrap_or_default(), [0; 0]);
+}
+
+pub(super) async fn a_history_is_newest_first_in_pages_that_later_messages_do_not_shift(store: Arc<dyn Store>) {
+    append(&*store, vec![belonging("a", "c"), belonging("x", "other"), belonging("b", "c"), said("unrouted")]).await;
+    append(&*store, vec![belonging("d", "c"), belonging("y", "other"), belonging("e", "c")]).await;
+    assert_eq!(history(&*store, "c", None, 9).await.expect("is known"), [7, 5, 3, 1]);
+    assert_eq!(history(&*store, "c", None, 2).await.expect("is known"), [7, 5]);
+    append(&*store, vec![belonging("f", "c")]).await;
+    assert_eq!(history(&*store, "c", Some(Position(5)), 2).await.expect("is known"), [3, 1]);
+    assert_eq!(history(&*store, "c", Some(Position(1)), 2).await.expect("is known"), [0; 0]);
+    assert_eq!(history(&*store, "c", None, 0).await.expect("is known"), [0; 0]);
+    assert_eq!(history(&*store, "other", None, 9).await.expect("is known"), [6, 2]);
+}
+
+pub(super) async fn a_history_never_shows_another_conversation(store: Arc<dyn Store>) {
+    for i in 0..12 {
+        append(&*store, vec![belonging(&i.to_string(), ["c", "d", "e"][i % 3])]).await;
+    }
+    for forged in (0..20).chain([u64::MAX - 1, u64::MAX]) {
+        for conversation in ["c", "d", "e"] {
+            let page = store.history(conversation, Some(Position(forged)), 9).await.expect("can be read").expect("is known");
+            for stored in page {
+                assert_eq!(stored.entry.session.as_ref().map(|s| s.conversation_id.as_str()), Some(conversation), "{forged}");
+                assert!(stored.position.0 < forged);
+            }
+        }
+    }
+}
+
+pub(super) async fn an_unknown_conversation_has_no_history(store: Arc<dyn Store>) {
+    append(&*store, vec![belonging("a", "c"), said("b")]).await;
+    for unknown in ["d", "", "a"] {
+        assert!(history(&*store, unknown, None, 9).await.is_none(), "{unknown:?}");
+        assert!(history(&*store, unknown, Some(Position(1)), 9).await.is_none(), "{unknown:?}");
+    }
+}
+
+pub(super) async fn a_time_leads_to_the_first_entry_at_or_after_it(store: Arc<dyn Store>) {
+    assert_eq!(store.before(Timestamp { seconds: 1, nanos: 0 }).await, Ok(Position(0)));
+    for i in 0..6 {
+        append(&*store, vec![said(&format!("{i}a")), said(&format!("{i}b"))]).await;
+        tokio::time::sleep(Duration::from_millis(i)).await;
+    }
+    let log = log(&*store).await;
+    let nanosecond = |time: &Timestamp, by: i32| match time.nanos + by {
+        -1 => Timestamp { seconds: time.seconds - 1, nanos: 999_999_999 },
+        1_000_000_000 => Timestamp { seconds: time.seconds + 1, nanos: 0 },
+        nanos => Timestamp { seconds: time.seconds, nanos },
+    };
+    for stored in &log {
+        let accepted_at = stored.entry.accepted_at.expect("is filled in");
+        for time in [nanosecond(&accepted_at, -1), accepted_at, nanosecond(&accepted_at, 1)] {
+            let later = log.iter().find(|stored| key(&stored.entry.accepted_at) >= (time.seconds, time.nanos));
+            let expected = later.map_or(store.span().end, |stored| stored.position.previous());
+            assert_eq!(store.before(time).await, Ok(expected));
+        }
+    }
+    assert_eq!(store.before(Timestamp { seconds: i64::MIN, nanos: 0 }).await, Ok(Position(0)));
+    assert_eq!(store.before(Timestamp { seconds: i64::MAX, nanos: 0 }).await, Ok(store.span().end));
+}
+
+pub(super) async fn times_of_acceptance_never_fall(store: Arc<dyn Store>) {
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for i in 0..50 {
+                append(&*store, vec![said(&format!("{writer}-{i}a")), said(&format!("{writer}-{i}b"))]).await;
+            }
+        })
+    });
+    for writer in join_all(writers).await {
+        writer.expect("the writer is done");
+    }
+    assert!(log(&*store).await.is_sorted_by_key(|stored| key(&stored.entry.accepted_at)));
+}
+
+pub(super) async fn a_span_covers_the_log(store: Arc<dyn Store>) {
+    let empty = store.span();
+    assert_eq!((empty.oldest, empty.end), (Position(1), Position(0)));
+    append(&*store, vec![said("a"), said("b")]).await;
+    let span = store.span();
+    assert_eq!((span.oldest, span.end, span.epoch), (Position(1), Position(2), empty.epoch));
+    let cursor = span.cursor(Position(2));
+    assert_eq!((cursor.epoch, cursor.position), (span.epoch, Position(2)));
+}
+
+// Facts
+
+pub(super) async fn facts_follow_from_the_log(store: Arc<dyn Store>) {
+    let mut life = Life::new();
+    for _ in 0..120 {
+        let frame = life.frame();
+        append(&*store, frame).await;
+        let log = log(&*store).await;
+        if log.len().is_multiple_of(7) {
+            look(&*store, |facts| Model(&log).assert_agrees(facts)).await;
+        }
+    }
+    let log = log(&*store).await;
+    look(&*store, |facts| Model(&log).assert_agrees(facts)).await;
+    for conversation in Model(&log).conversations() {
+        let told = Model(&log).history(&conversation);
+        assert_eq!(history(&*store, &conversation, None, usize::MAX).await.unwrap_or_default(), told);
+    }
+}
+
+// Retention
+
+pub(super) async fn reading_what_is_gone_tells_the_oldest_that_is_kept(store: Arc<dyn Store>) {
+    overflow(&*store).await;
+    let span = store.span();
+    assert!(span.oldest > Position(1), "a cramped engine keeps everything");
+    for after in [0, span.oldest.0 - 2] {
+        let expired = Error::Expired { asked: Position(after + 1), oldest: span.oldest };
+        assert_eq!(store.read(Position(after), ALL).await.map(|read| read.len()), Err(expired));
+    }
+    let read = store.read(span.oldest.previous(), ALL).await.expect("the oldest is kept");
+    assert_eq!(read.first().map(|stored| stored.position), Some(span.oldest));
+    assert_eq!(read.last().map(|stored| stored.position), Some(span.end));
+}
+
+pub(super) async fn what_is_gone_is_found_in_no_way(store: Arc<dyn Store>) {
+    append(&*store, vec![belonging("first", "c"), belonging("gone", "gone")]).await;
+    overflow(&*store).await;
+    append(&*store, vec![belonging("last", "c")]).await;
+    assert!(store.message("first").await.expect("can be read").is_none());
+    assert!(store.claim("first").await.expect("can be claimed").earlier.is_empty());
+    let last = store.span().end.0;
+    assert_eq!(history(&*store, "c", None, 9).await.expect("is known"), [last]);
+    assert!(history(&*store, "gone", None, 9).await.is_none());
+}
+
+pub(super) async fn a_time_before_all_that_is_kept_leads_to_the_oldest(store: Arc<dyn Store>) {
+    overflow(&*store).await;
+    assert_eq!(store.before(Timestamp::default()).await, Ok(store.span().oldest.previous()));
+}
+
+/// Appends more than a cramped engine keeps.
+async fn overflow(store: &dyn Store) {
+    for i in 0..100 {
+        append(store, vec![said(&format!("overflow-{i}"))]).await;
+    }
+}
+
+// What the rules are told with
+
+/// An entry of no session.
+pub(super) fn said(id: &str) -> Entry {
+    Entry { message: Some(pb::CimMessage { id: Some(id.to_owned()), ..pb::CimMessage::default() }), ..Entry::default() }
+}
+
+/// An entry that has another id than its client sent.
+fn renewed(id: &str, sent: &str) -> Entry {
+    Entry { submission: Some(Submission { id: sent.to_owned(), ..Submission::default() }), ..said(id) }
+}
+
+/// An entry of a conversation.
+pub(super) fn belonging(id: &str, conversation: &str) -> Entry {
+    Entry { session: Some(session(&format!("session of {conversation}"), conversation)), ..said(id) }
+}
+
+fn session(id: &str, conversation: &str) -> Session {
+    Session { id: id.to_owned(), conversation_id: conversation.to_owned(), ..Session::default() }
+}
+
+pub(super) async fn append(store: &dyn Store, frame: Frame) -> Vec<Stored> {
+    if frame.is_empty() {
+        return Vec::new();
+    }
+    store.append(None, Box::new(|_| Ok(frame))).await.expect("can be appended")
+}
+
+/// All that is kept.
+pub(super) async fn log(store: &dyn Store) -> Vec<Stored> {
+    store.read(store.span().oldest.previous(), ALL).await.expect("can be read")
+}
+
+/// What `answer` finds in the facts.
+pub(super) async fn look<T: Send>(store: &dyn Store, answer: impl Fn(&dyn Facts) -> T + Send + Sync) -> T {
+    let mut found = None;
+    let stage = Box::new(|facts: &dyn Facts| {
+        found = Some(answer(facts));
+        Err(Violations::default())
+    });
+    assert!(matches!(store.append(None, stage).await, Err(AppendError::Refused(_))));
+    found.expect("the stage has run")
+}
+
+async fn history(store: &dyn Store, conversation: &str, before: Option<Position>, limit: usize) -> Option<Vec<u64>> {
+    let page = store.history(conversation, before, limit).await.expect("can be read")?;
+    Some(page.iter().map(|stored| stored.position.0).collect())
+}
+
+fn ids(entries: &[Stored]) -> Vec<&str> {
+    entries.iter().map(Stored::id).collect()
+}
+
+fn key(time: &Option<Timestamp>) -> (i64, i32) {
+    time.map_or((0, 0), |time| (time.seconds, time.nanos))
+}
+
+/// The facts of a log by their definitions, each found by going through all of it.
+pub(super) struct Model<'l>(pub(super) &'l [Stored]);
+
+impl Model<'_> {
+    /// The sessions told, each as it stands now and with its latest entry.
+    fn sessions(&self) -> Vec<(&Session, Position)> {
+        let mut seen = HashSet::new();
+        let told = self.0.iter().rev().filter_map(|stored| Some((stored.entry.session.as_ref()?, stored.position)));
+        told.filter(|(session, _)| seen.insert(session.id.as_str())).collect()
+    }
+
+    /// The session that is meant where those that `belong` could be.
+    fn meant(&self, belong: impl Fn(&Session) -> bool) -> Option<Arc<Session>> {
+        let (active, ended): (Vec<_>, Vec<_>) = self
+            .sessions()
+            .into_iter()
+            .filter(|(session, _)| belong(session))
+            .partition(|(session, _)| session.ended_at.is_none());
+        let latest = active.into_iter().max_by_key(|(_, position)| *position);
+        let meant = latest.or_else(|| ended.into_iter().max_by_key(|(session, position)| (key(&session.ended_at), *position)));
+        meant.map(|(session, _)| Arc::new(session.clone()))
+    }
+
+    fn conversations(&self) -> HashSet<String> {
+        self.sessions().into_iter().map(|(session, _)| session.conversation_id.clone()).collect()
+    }
+
+    fn history(&self, conversation: &str) -> Vec<u64> {
+        let belongs = |stored: &&Stored| {
+            !stored.entry.ephemeral && stored.entry.session.as_ref().is_some_and(|s| s.conversation_id == conversation)
+        };
+        self.0.iter().rev().filter(belongs).map(|stored| stored.position.0).collect()
+    }
+
+    /// Compares with `facts` all that could be asked for in this log.
+    pub(super) fn assert_agrees(&self, facts: &dyn Facts) {
+        let mut sessions: HashSet<&str> = HashSet::from(["unknown", ""]);
+        let mut keys = HashSet::from([SessionKey::of(&Session::default())]);
+        let mut conversations = HashSet::from(["unknown", ""]);
+        let mut customers = HashSet::from(["unknown", ""]);
+        let mut addresses = HashSet::from([("unknown", "")]);
+        let mut messages = HashSet::from(["unknown", ""]);
+        for stored in self.0 {
+            messages.extend([stored.id(), stored.claimed_id()]);
+            if let Some(session) = &stored.entry.session {
+                sessions.insert(&session.id);
+                keys.insert(SessionKey::of(session));
+                conversations.insert(&session.conversation_id);
+                customers.insert(&session.customer_id);
+                addresses.insert((&session.channel_type, &session.channel_customer_identifier));
+            }
+        }
+        for id in sessions {
+            assert_eq!(facts.session(id), self.session(id), "session {id:?}");
+        }
+        for key in keys {
+            assert_eq!(facts.latest_session(&key), self.latest_session(&key), "session of {key:?}");
+        }
+        for id in conversations {
+            assert_eq!(facts.session_of_conversation(id), self.session_of_conversation(id), "session of conversation {id:?}");
+        }
+        for id in customers {
+            assert_eq!(facts.customer(id), self.customer(id), "customer {id:?}");
+            assert_eq!(facts.active_conversation(id), self.active_conversation(id), "active conversation of customer {id:?}");
+        }
+        for (channel_type, address) in addresses {
+            let found = facts.customer_at(channel_type, address);
+            assert_eq!(found, self.customer_at(channel_type, address), "customer at {channel_type:?} {address:?}");
+        }
+        for id in messages {
+            assert_eq!(facts.session_of_message(id), self.session_of_message(id), "session of message {id:?}");
+        }
+    }
+}
+
+impl Facts for Model<'_> {
+    fn session(&self, id: &str) -> Option<Arc<Session>> {
+        self.meant(|session| session.id == id)
+    }
+
+    fn latest_session(&self, key: &SessionKey) -> Option<Arc<Session>> {
+        self.meant(|session| SessionKey::of(session) == *key)
+    }
+
+    fn session_of_conversation(&self, conversation: &str) -> Option<Arc<Session>> {
+        self.meant(|session| session.conversation_id == conversation)
+    }
+
+    fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
+        self.0.iter().rev().find_map(|stored| {
+            stored.entry.session.as_ref().filter(|session| session.customer_id == id)?;
+            let message = stored.entry.message.as_ref()?;
+            let customer = message.header.as_ref()?.customer.clone()?;
+            Some(Arc::new(CustomerFacts { customer, exact_numbers: customer_numbers(&message.exact_numbers) }))
+        })
+    }
+
+    fn customer_at(&self, channel_type: &str, address: &str) -> Option<String> {
+        let session =
+            self.meant(|session| session.channel_type == channel_type && session.channel_customer_identifier == address)?;
+        Some(session.customer_id.clone())
+    }
+
+    fn active_conversation(&self, customer: &str) -> Option<String> {
+        let session = self.meant(|session| session.customer_id == customer && session.ended_at.is_none())?;
+        Some(session.conversation_id.clone())
+    }
+
+    fn session_of_message(&self, id: &str) -> Option<Arc<Session>> {
+        let accepted =
+            self.0.iter().rev().find(|stored| !stored.entry.ephemeral && [stored.id(), stored.claimed_id()].contains(&id));
+        self.session(&accepted?.entry.session.as_ref()?.id)
+    }
+}
+
+/// Frames as life could bring them, at random. The seed is printed: `CONFORMANCE_SEED` brings a failure back.
+pub(super) struct Life {
+    random: u64,
+    clock: i64,
+    messages: usize,
+    sessions: Vec<Session>,
+    used: HashSet<String>,
+}
+
+impl Life {
+    pub(super) fn new() -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
+        let seed = std::env::var("CONFORMANCE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now);
+        println!("CONFORMANCE_SEED={seed}");
+        Self { random: seed, clock: 0, messages: 0, sessions: Vec::new(), used: HashSet::new() }
+    }
+
+    /// A number below `end`.
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % end as u64) as usize
+    }
+
+    fn one_of(&mut self, prefix: &str, count: usize) -> String {
+        format!("{prefix}{}", self.below(count))
+    }
+
+    /// The next frame, of one to three entries.
+    pub(super) fn frame(&mut self) -> Frame {
+        (0..1 + self.below(3)).map(|_| self.entry()).collect()
+    }
+
+    fn entry(&mut self) -> Entry {
+        self.clock += self.below(2) as i64;
+        match self.below(9) {
+            0 => self.message(None),
+            1 | 2 => {
+                let opened = self.open();
+                self.message(opened)
+            }
+            3 => {
+                let at = Timestamp { seconds: self.clock, nanos: 0 };
+                let ended = self.any_session(|session| session.ended_at = Some(session.ended_at.unwrap_or(at)));
+                self.message(ended)
+            }
+            4 => {
+                let customer = self.one_of("customer ", 4);
+                let renamed = self.any_session(|session| session.customer_id = customer);
+                self.message(renamed)
+            }
+            5 => {
+                let session = self.any_session(|_| {});
+                Entry { ephemeral: true, ..self.message(session) }
+            }
+            _ => {
+                let session = self.any_session(|_| {});
+                self.message(session)
+            }
+        }
+    }
+
+    /// Opens a session of a key that has no active one.
+    fn open(&mut self) -> Option<Session> {
+        let channel = self.below(3);
+        let session = Session {
+            id: format!("session {}", self.sessions.len()),
+            service_identifier: format!("service {channel}"),
+            channel_customer_identifier: self.one_of("address ", 3),
+            conversation_id: self.one_of("conversation ", 6),
+            customer_id: self.one_of("customer ", 4),
+            channel_type: format!("type {}", channel / 2),
+            opened_at: Some(Timestamp { seconds: self.clock, nanos: 0 }),
+            ..Session::default()
+        };
+        let key = SessionKey::of(&session);
+        if self.sessions.iter().any(|other| other.ended_at.is_none() && SessionKey::of(other) == key) {
+            return None;
+        }
+        self.sessions.push(session.clone());
+        Some(session)
+    }
+
+    fn any_session(&mut self, change: impl FnOnce(&mut Session)) -> Option<Session> {
+        let index = self.below(self.sessions.len().max(1));
+        let session = self.sessions.get_mut(index)?;
+        change(session);
+        Some(session.clone())
+    }
+
+    fn message(&mut self, session: Option<Session>) -> Entry {
+        self.messages += 1;
+        let fresh = format!("message {}", self.messages);
+        let sent = self.one_of("sent ", 8);
+        let mut entry = match self.below(3) {
+            0 => said(&fresh),
+            _ if self.used.insert(sent.clone()) => renewed(&sent, &sent),
+            _ => renewed(&fresh, &sent),
+        };
+        let message = entry.message.get_or_insert_default();
+        if session.is_some() && self.below(4) > 0 {
+            let customer = pb::Customer { first_name: Some(self.one_of("name ", 3)), ..pb::Customer::default() };
+            message.header = Some(pb::Header { customer: Some(customer), ..pb::Header::default() });
+            let score = ["/header/customer/score", "/body/score"][self.below(2)];
+            message.exact_numbers = wire::Exact::from([(score.to_owned(), "9007199254740993".to_owned())]);
+        }
+        Entry { session, ..entry }
+    }
+}

@@ -5,7 +5,9 @@
 use super::{Position, Stored};
 use crate::pb;
 use crate::wire::Exact;
-use std::collections::HashMap;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// One customer on one channel.
@@ -36,24 +38,27 @@ pub struct CustomerFacts {
     pub exact_numbers: Exact,
 }
 
-/// What a stage may look up. Every answer holds for all entries staged before.
+/// What a stage may look up. Every answer follows from the entries that are kept, all that are staged before included.
+///
+/// Where several sessions could be meant, an active one goes before any that has ended: of active ones the one with the latest
+/// entry, of ended ones the one that ended last.
 pub trait Facts {
     /// A session by its id, active or ended.
     fn session(&self, id: &str) -> Option<Arc<pb::store::Session>>;
 
-    /// The latest session of a key, active or ended.
+    /// The session of a key, active or ended.
     fn latest_session(&self, key: &SessionKey) -> Option<Arc<pb::store::Session>>;
 
-    /// The session of a conversation that was active last: an active one before any that has ended.
+    /// The session of a conversation, active or ended.
     fn session_of_conversation(&self, conversation: &str) -> Option<Arc<pb::store::Session>>;
 
-    /// A customer by id.
+    /// A customer by id, as the latest of its messages has it.
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>>;
 
-    /// Id of the customer with an address on channels of a type.
+    /// Id of the customer whose session is at an address on channels of a type.
     fn customer_at(&self, channel_type: &str, address: &str) -> Option<String>;
 
-    /// The conversation of a customer that has an active session.
+    /// The conversation of a customer's active session.
     fn active_conversation(&self, customer: &str) -> Option<String>;
 
     /// The session of the latest message accepted under a client's id, or under the id it has now.
@@ -61,25 +66,26 @@ pub trait Facts {
 }
 
 /// True while a session has not ended.
-pub(crate) const fn is_active(session: &pb::store::Session) -> bool {
+const fn is_active(session: &pb::store::Session) -> bool {
     session.ended_at.is_none()
 }
 
 /// All facts of a log, in memory.
-#[derive(Debug, Default)]
+///
+/// They are a function of the entries that are kept: to forget the oldest entry leaves what applying the others alone would give.
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct State {
     sessions: HashMap<String, Latest<Arc<pb::store::Session>>>,
-    keys: HashMap<SessionKey, String>,
+    of_key: HashMap<SessionKey, Ranked>,
+    of_address: HashMap<Address, Ranked>,
+    of_customer: HashMap<String, Ranked>,
     conversations: HashMap<String, Conversation>,
     customers: HashMap<String, Latest<Arc<CustomerFacts>>>,
-    /// The conversation in which each customer was active last.
-    customer_conversations: HashMap<String, String>,
-    addresses: HashMap<Address, String>,
-    ids: HashMap<String, Vec<Accepted>>,
+    ids: HashMap<String, VecDeque<Accepted>>,
 }
 
 /// A message accepted under an id.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Accepted {
     position: Position,
     /// Its session as it stood then.
@@ -99,45 +105,98 @@ impl Address {
 }
 
 /// A fact and the entry that told it last.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Latest<T> {
     fact: T,
     position: Position,
 }
 
-#[derive(Debug, Default)]
-struct Conversation {
-    /// Active sessions, the latest active last.
-    active: Vec<String>,
-    /// The session that was active last.
-    latest: String,
-    /// Its newest message that has a place in the history.
-    newest: Position,
-    /// Its newest entry of any kind.
+/// Sessions in the order in which they could be meant; the last one is.
+type Ranked = BTreeMap<Rank, Arc<pb::store::Session>>;
+
+/// See [`Facts`]. An entry tells one session, so that no two have the same rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    active: bool,
+    ended_at: (i64, i32),
+    /// The session's latest entry.
     position: Position,
+}
+
+impl Rank {
+    fn of(known: &Latest<Arc<pb::store::Session>>) -> Self {
+        let ended_at = known.fact.ended_at.map_or((0, 0), |time| (time.seconds, time.nanos));
+        Self { active: is_active(&known.fact), ended_at, position: known.position }
+    }
+}
+
+fn insert<K: Eq + Hash>(index: &mut HashMap<K, Ranked>, key: K, rank: Rank, session: &Arc<pb::store::Session>) {
+    index.entry(key).or_default().insert(rank, session.clone());
+}
+
+fn remove<K: Eq + Hash>(index: &mut HashMap<K, Ranked>, key: &K, rank: Rank) {
+    if let Some(ranked) = index.get_mut(key) {
+        ranked.remove(&rank);
+        if ranked.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+fn last<K, Q>(index: &HashMap<K, Ranked>, key: &Q) -> Option<Arc<pb::store::Session>>
+where
+    K: Eq + Hash + Borrow<Q>,
+    Q: Eq + Hash + ?Sized,
+{
+    let (_, session) = index.get(key)?.last_key_value()?;
+    Some(session.clone())
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Conversation {
+    sessions: Ranked,
+    /// Its newest message that has a place in the history; 0 for none.
+    newest: Position,
 }
 
 impl State {
     /// Takes in the next entry.
     pub(super) fn apply(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
-        if let Some(session) = &entry.session {
-            self.apply_session(*position, entry.ephemeral, session);
+        let session = entry.session.as_ref().map(|session| self.apply_session(*position, session));
+        if let Some(session) = &session {
             self.apply_customer(*position, session, entry.message.as_ref());
         }
-        if !entry.ephemeral {
-            let session = entry.session.as_ref().and_then(|session| self.session(&session.id));
-            for id in ids(stored) {
-                let accepted = Accepted { position: *position, session: session.clone() };
-                self.ids.entry(id.to_owned()).or_default().push(accepted);
-            }
+        if entry.ephemeral {
+            return;
+        }
+        for id in ids(stored) {
+            let accepted = Accepted { position: *position, session: session.clone() };
+            self.ids.entry(id.to_owned()).or_default().push_back(accepted);
+        }
+        if let Some(conversation) = session.and_then(|session| self.conversations.get_mut(&session.conversation_id)) {
+            conversation.newest = *position;
         }
     }
 
-    fn apply_customer(&mut self, position: Position, session: &pb::store::Session, message: Option<&pb::CimMessage>) {
-        if is_active(session) {
-            self.customer_conversations.insert(session.customer_id.clone(), session.conversation_id.clone());
+    fn apply_session(&mut self, position: Position, session: &pb::store::Session) -> Arc<pb::store::Session> {
+        let known = self.sessions.remove(&session.id);
+        let fact = match &known {
+            // Most entries leave their session as it was: one copy serves them all.
+            Some(known) if *known.fact == *session => known.fact.clone(),
+            _ => Arc::new(session.clone()),
+        };
+        let told = Latest { fact: fact.clone(), position };
+        // In this order, so that a conversation of one session is never without.
+        self.rank(&told);
+        if let Some(known) = &known {
+            self.unrank(known);
         }
+        self.sessions.insert(session.id.clone(), told);
+        fact
+    }
+
+    fn apply_customer(&mut self, position: Position, session: &pb::store::Session, message: Option<&pb::CimMessage>) {
         let customer = message.and_then(|message| message.header.as_ref()).and_then(|header| header.customer.as_ref());
         let Some((message, customer)) = message.zip(customer) else { return };
         let exact_numbers = customer_numbers(&message.exact_numbers);
@@ -152,31 +211,25 @@ impl State {
         }
     }
 
-    fn apply_session(&mut self, position: Position, ephemeral: bool, session: &pb::store::Session) {
-        let active = is_active(session);
-        let key = SessionKey::of(session);
-        // A late message of a session that has ended must not hide the one that followed it.
-        if active || self.keys.get(&key).is_none_or(|latest| *latest == session.id) {
-            self.keys.insert(key, session.id.clone());
-            self.addresses.insert(Address::of(session), session.customer_id.clone());
-        }
-        match self.sessions.get_mut(&session.id) {
-            Some(known) if *known.fact == *session => known.position = position,
-            _ => {
-                self.sessions.insert(session.id.clone(), Latest { fact: Arc::new(session.clone()), position });
-            }
-        }
+    fn rank(&mut self, known: &Latest<Arc<pb::store::Session>>) {
+        let (rank, session) = (Rank::of(known), &known.fact);
+        insert(&mut self.of_key, SessionKey::of(session), rank, session);
+        insert(&mut self.of_address, Address::of(session), rank, session);
+        insert(&mut self.of_customer, session.customer_id.clone(), rank, session);
         let conversation = self.conversations.entry(session.conversation_id.clone()).or_default();
-        conversation.active.retain(|id| *id != session.id);
-        if active {
-            conversation.active.push(session.id.clone());
-        }
-        if active || conversation.active.is_empty() {
-            conversation.latest.clone_from(&session.id);
-        }
-        conversation.position = position;
-        if !ephemeral {
-            conversation.newest = position;
+        conversation.sessions.insert(rank, session.clone());
+    }
+
+    fn unrank(&mut self, known: &Latest<Arc<pb::store::Session>>) {
+        let (rank, session) = (Rank::of(known), &known.fact);
+        remove(&mut self.of_key, &SessionKey::of(session), rank);
+        remove(&mut self.of_address, &Address::of(session), rank);
+        remove(&mut self.of_customer, &session.customer_id, rank);
+        if let Some(conversation) = self.conversations.get_mut(&session.conversation_id) {
+            conversation.sessions.remove(&rank);
+            if conversation.sessions.is_empty() {
+                self.conversations.remove(&session.conversation_id);
+            }
         }
     }
 
@@ -184,31 +237,28 @@ impl State {
     pub(super) fn forget(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
         for id in ids(stored) {
-            if let Some(positions) = self.ids.get_mut(id) {
-                positions.retain(|other| other.position != *position);
-                if positions.is_empty() {
+            if let Some(accepted) = self.ids.get_mut(id) {
+                if accepted.front().is_some_and(|oldest| oldest.position == *position) {
+                    accepted.pop_front();
+                }
+                if accepted.is_empty() {
                     self.ids.remove(id);
                 }
             }
         }
         let Some(session) = &entry.session else { return };
-        if self.sessions.get(&session.id).is_some_and(|known| known.position == *position) {
-            self.sessions.remove(&session.id);
-            let key = SessionKey::of(session);
-            if self.keys.get(&key) == Some(&session.id) {
-                self.keys.remove(&key);
-                self.addresses.remove(&Address::of(session));
-            }
-            if let Some(conversation) = self.conversations.get_mut(&session.conversation_id) {
-                conversation.active.retain(|id| *id != session.id);
-            }
+        if let Some(conversation) = self.conversations.get_mut(&session.conversation_id)
+            && conversation.newest == *position
+        {
+            conversation.newest = Position::default();
         }
-        if self.conversations.get(&session.conversation_id).is_some_and(|known| known.position == *position) {
-            self.conversations.remove(&session.conversation_id);
+        if self.sessions.get(&session.id).is_some_and(|known| known.position == *position)
+            && let Some(known) = self.sessions.remove(&session.id)
+        {
+            self.unrank(&known);
         }
         if self.customers.get(&session.customer_id).is_some_and(|known| known.position == *position) {
             self.customers.remove(&session.customer_id);
-            self.customer_conversations.remove(&session.customer_id);
         }
     }
 
@@ -217,7 +267,7 @@ impl State {
         self.ids.get(id).into_iter().flatten().map(|accepted| accepted.position)
     }
 
-    /// The newest message of a conversation's history.
+    /// The newest message of a conversation's history, 0 if it has none; none for an unknown conversation.
     pub(super) fn newest_of(&self, conversation: &str) -> Option<Position> {
         self.conversations.get(conversation).map(|conversation| conversation.newest)
     }
@@ -247,12 +297,12 @@ impl Facts for State {
     }
 
     fn latest_session(&self, key: &SessionKey) -> Option<Arc<pb::store::Session>> {
-        self.session(self.keys.get(key)?)
+        last(&self.of_key, key)
     }
 
     fn session_of_conversation(&self, conversation: &str) -> Option<Arc<pb::store::Session>> {
-        let conversation = self.conversations.get(conversation)?;
-        self.session(conversation.active.last().unwrap_or(&conversation.latest))
+        let (_, session) = self.conversations.get(conversation)?.sessions.last_key_value()?;
+        Some(session.clone())
     }
 
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
@@ -261,16 +311,40 @@ impl Facts for State {
 
     fn customer_at(&self, channel_type: &str, address: &str) -> Option<String> {
         let address = Address { channel_type: channel_type.to_owned(), address: address.to_owned() };
-        self.addresses.get(&address).cloned()
+        last(&self.of_address, &address).map(|session| session.customer_id.clone())
     }
 
     fn active_conversation(&self, customer: &str) -> Option<String> {
-        let id = self.customer_conversations.get(customer)?;
-        self.conversations.get(id).filter(|conversation| !conversation.active.is_empty()).map(|_| id.clone())
+        let session = last(&self.of_customer, customer).filter(|session| is_active(session))?;
+        Some(session.conversation_id.clone())
     }
 
     fn session_of_message(&self, id: &str) -> Option<Arc<pb::store::Session>> {
-        let accepted = self.ids.get(id)?.last()?;
+        let accepted = self.ids.get(id)?.back()?;
         self.session(&accepted.session.as_ref()?.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::Life;
+    use super::*;
+
+    #[test]
+    fn to_forget_the_oldest_leaves_what_the_others_tell() {
+        let mut life = Life::new();
+        let entries = std::iter::repeat_with(|| life.frame()).flatten().take(200);
+        let log: Vec<_> =
+            entries.zip(1..).map(|(entry, position)| Stored { position: Position(position), entry: Arc::new(entry) }).collect();
+        let told_by = |kept: &[Stored]| {
+            let mut state = State::default();
+            kept.iter().for_each(|stored| state.apply(stored));
+            state
+        };
+        let mut state = told_by(&log);
+        for (forgotten, oldest) in log.iter().enumerate() {
+            state.forget(oldest);
+            assert_eq!(state, told_by(&log[forgotten + 1..]), "after forgetting {}", oldest.position);
+        }
     }
 }

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{oneshot, watch};
 
-/// What an entry costs in memory beside its message: the structures around it and the facts that follow from it.
-const ENTRY_OVERHEAD: usize = 2048;
+/// What an entry costs in memory beside its bytes: the structures that hold it, and the facts that follow from it.
+const ENTRY_OVERHEAD: usize = 4096;
 
-/// How many times larger a message is in memory than as protobuf, roughly.
-const MESSAGE_EXPANSION: usize = 3;
+/// How many times larger an entry is in memory than as protobuf, roughly. Free-form JSON of very many small objects is larger still:
+/// each takes some 700 bytes.
+const ENTRY_EXPANSION: usize = 3;
 
 /// A log in memory.
 #[derive(Debug, Clone)]
@@ -40,11 +41,21 @@ struct Shared {
 
 #[derive(Debug)]
 struct Log {
-    entries: VecDeque<Stored>,
+    entries: VecDeque<Kept>,
+    /// What the entries cost in memory, roughly.
     bytes: usize,
     end: Position,
     accepted_at: Timestamp,
     state: State,
+}
+
+#[derive(Debug)]
+struct Kept {
+    stored: Stored,
+    /// Size of its message as protobuf.
+    message_bytes: usize,
+    /// What it costs in memory, roughly.
+    cost: usize,
 }
 
 impl Memory {
@@ -77,18 +88,14 @@ fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }
 
-fn cost(entry: &pb::store::Entry) -> usize {
-    entry.encoded_len() * MESSAGE_EXPANSION + ENTRY_OVERHEAD
-}
-
 impl Log {
     fn oldest(&self) -> Position {
-        self.entries.front().map_or_else(|| self.end.next(), |stored| stored.position)
+        self.entries.front().map_or_else(|| self.end.next(), |kept| kept.stored.position)
     }
 
     fn get(&self, position: Position) -> Option<&Stored> {
         let index = position.0.checked_sub(self.oldest().0)?;
-        self.entries.get(usize::try_from(index).ok()?)
+        self.entries.get(usize::try_from(index).ok()?).map(|kept| &kept.stored)
     }
 
     fn push(&mut self, mut entry: pb::store::Entry) -> Stored {
@@ -97,18 +104,20 @@ impl Log {
             entry.previous_in_conversation = self.state.newest_of(&session.conversation_id).unwrap_or_default().0;
         }
         self.end = self.end.next();
-        self.bytes += cost(&entry);
+        let message_bytes = entry.message.as_ref().map_or(0, pb::CimMessage::encoded_len);
+        let cost = entry.encoded_len() * ENTRY_EXPANSION + ENTRY_OVERHEAD;
         let stored = Stored { position: self.end, entry: Arc::new(entry) };
         self.state.apply(&stored);
-        self.entries.push_back(stored.clone());
+        self.bytes += cost;
+        self.entries.push_back(Kept { stored: stored.clone(), message_bytes, cost });
         stored
     }
 
     fn trim(&mut self, max_bytes: usize, keep: usize) {
         while self.bytes > max_bytes && self.entries.len() > keep {
             if let Some(oldest) = self.entries.pop_front() {
-                self.bytes -= cost(&oldest.entry);
-                self.state.forget(&oldest);
+                self.bytes -= oldest.cost;
+                self.state.forget(&oldest.stored);
             }
         }
     }
@@ -181,17 +190,17 @@ impl Store for Memory {
         }
         let start = usize::try_from(asked.0 - oldest.0).unwrap_or(usize::MAX).min(log.entries.len());
         let mut bytes = 0;
-        let read = log.entries.range(start..).take(page.entries).take_while(|stored| {
-            let first = bytes == 0;
-            bytes += stored.entry.message.as_ref().map_or(0, prost::Message::encoded_len).max(1);
-            first || bytes <= page.bytes
+        let read = log.entries.range(start..).take(page.entries).enumerate().take_while(|(i, kept)| {
+            bytes += kept.message_bytes;
+            *i == 0 || bytes <= page.bytes
         });
-        Ok(read.cloned().collect())
+        Ok(read.map(|(_, kept)| kept.stored.clone()).collect())
     }
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         let log = self.log();
-        let found = log.state.positions(id).rev().filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
+        // An id is renewed while it is taken: the message that has it was the first to claim it.
+        let found = log.state.positions(id).filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
         Ok(found.cloned())
     }
 
@@ -212,8 +221,8 @@ impl Store for Memory {
 
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {
         let log = self.log();
-        let at = |stored: &Stored| stored.entry.accepted_at.map(|time| (time.seconds, time.nanos));
-        let earlier = log.entries.partition_point(|stored| at(stored) < Some((time.seconds, time.nanos)));
+        let at = |kept: &Kept| kept.stored.entry.accepted_at.map(|time| (time.seconds, time.nanos));
+        let earlier = log.entries.partition_point(|kept| at(kept) < Some((time.seconds, time.nanos)));
         Ok(Position(log.oldest().previous().0 + earlier as u64))
     }
 
@@ -230,7 +239,57 @@ impl Store for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::conformance::conforms;
+    use crate::store::conformance::{Life, Model, append, belonging, conforms, log, look, said};
 
-    conforms!(Memory::new(64 << 20));
+    conforms!(roomy: Memory::new(64 << 20), cramped: Memory::new(40 * ENTRY_OVERHEAD));
+
+    #[tokio::test]
+    async fn the_newest_frame_is_kept_however_large_it_is() {
+        let memory = Memory::new(1);
+        append(&memory, vec![said("a")]).await;
+        append(&memory, (0..9).map(|i| said(&i.to_string())).collect()).await;
+        let span = memory.span();
+        assert_eq!((span.oldest, span.end), (Position(2), Position(10)));
+        append(&memory, vec![said("z")]).await;
+        assert_eq!(memory.span().oldest, Position(11));
+    }
+
+    #[tokio::test]
+    async fn no_more_is_kept_than_the_bound() {
+        let memory = Memory::new(40 * ENTRY_OVERHEAD);
+        for i in 0..200 {
+            append(&memory, vec![belonging(&i.to_string(), "c")]).await;
+            assert!(memory.log().bytes <= 40 * ENTRY_OVERHEAD);
+        }
+        let kept = log(&memory).await.len();
+        assert!((30..40).contains(&kept), "{kept} entries are kept");
+    }
+
+    #[tokio::test]
+    async fn facts_follow_from_what_is_kept() {
+        for entries in [1, 5, 30] {
+            let memory = Memory::new(entries * (ENTRY_OVERHEAD + 500));
+            let mut life = Life::new();
+            for i in 0..300 {
+                append(&memory, life.frame()).await;
+                if i % 7 == 0 {
+                    let kept = log(&memory).await;
+                    look(&memory, |facts| Model(&kept).assert_agrees(facts)).await;
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_empty_again_forgets_everything() {
+        let memory = Memory::new(64 << 20);
+        let mut life = Life::new();
+        for _ in 0..100 {
+            append(&memory, life.frame()).await;
+        }
+        let mut log = memory.log();
+        log.trim(0, 0);
+        assert_eq!(log.state, State::default());
+        assert_eq!(log.bytes, 0);
+    }
 }

@@ -49,9 +49,9 @@ use tokio::sync::watch;
 pub struct Position(pub u64);
 
 impl Position {
-    /// The position after this one.
+    /// The position after this one. A log never gets as far as the last number; a forged position may.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The position before this one; 0 has none before it.
