@@ -27,6 +27,7 @@
 
 pub mod error;
 pub mod feed;
+pub mod http;
 pub mod inbox;
 pub mod message;
 pub mod pb;
