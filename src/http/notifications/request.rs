@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn every_start_is_read() {
-        let at = |name, value| request(&[(name, value)], None).unwrap().start;
+        let at = |name: &str, value: &str| request(&[(name, value)], None).unwrap().start;
         assert_eq!(request(&[], None).unwrap().start, Start::Latest);
         assert_eq!(at("from", "latest"), Start::Latest);
         assert_eq!(at("from", "earliest"), Start::Earliest);
