@@ -179,3 +179,44 @@ fn oldest(problem: &Problem) -> Option<store::Cursor> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+
+    async fn answer(problem: Problem) -> (u16, bool, Value) {
+        let answer = problem.into_response();
+        let (status, again) = (answer.status().as_u16(), answer.headers().contains_key(header::RETRY_AFTER));
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, again, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_fails_inside_is_not_told() {
+        let unavailable = store::Error::Unavailable { cause: "disk /dev/sdz is full".into() };
+        let (status, again, body) = answer(Problem::Failed(unavailable.into())).await;
+        assert_eq!((status, again, &body["reason"]), (503, true, &json!("STORE_UNAVAILABLE")));
+        assert!(!body.to_string().contains("sdz"), "{body}");
+
+        let expired = store::Error::Expired { asked: store::Position(3), oldest: store::Position(7) };
+        let (status, again, body) = answer(Problem::Failed(expired.into())).await;
+        assert_eq!((status, again, &body["markdownText"]), (500, false, &json!("internal error")));
+    }
+
+    #[tokio::test]
+    async fn only_passing_troubles_say_when_to_try_again() {
+        for (error, expected) in [
+            (Error::ShuttingDown, (503, true)),
+            (Error::TooManyStreams { most: 1 }, (429, true)),
+            (Error::MessageTooLarge { limit: 1 }, (413, false)),
+            (Error::ReusedId { id: "m".into() }, (409, false)),
+            (Error::MessageNotFound { id: "m".into() }, (404, false)),
+        ] {
+            let (status, again, body) = answer(Problem::Failed(error)).await;
+            assert_eq!((status, again), expected);
+            assert_eq!(body["reasonCode"], json!(status));
+        }
+    }
+}

@@ -49,7 +49,7 @@ impl Gateway {
     }
 
     pub async fn with(settings: Settings) -> Self {
-        let store = Arc::new(Memory::new(64 << 20));
+        let store = Arc::new(Memory::new(128 << 20));
         let bounds = Bounds { free_form_depth: 24, list_length: 1000 };
         let limits = Limits { message_bytes: settings.message_bytes, id_bytes: 256, bounds };
         let inbox = Inbox::new(store.clone(), limits, Duration::from_secs(60));

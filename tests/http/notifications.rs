@@ -1,7 +1,7 @@
 //! Server-sent events.
 
 use crate::client::{Client, request};
-use crate::gateway::{Gateway, plain};
+use crate::gateway::{Gateway, MESSAGE_BYTES, plain};
 use serde_json::{Value, json};
 
 struct Events {
@@ -158,6 +158,21 @@ async fn a_shutdown_ends_the_stream_with_its_reason() {
     assert_eq!((end.kind.as_str(), end.id.as_str(), &end.data["reason"]), ("end", "", &json!("SHUTTING_DOWN")));
     assert_eq!(events.next().await, None);
     gateway.served.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_that_pauses_misses_nothing() {
+    const MESSAGES: usize = 100;
+    let gateway = Gateway::start().await;
+    let mut events = Events::open(&gateway, "?bodyType=PLAIN", "").await;
+    events.heartbeat().await;
+    // More than the buffers of both sockets hold.
+    let text = "x".repeat(MESSAGE_BYTES - 1024);
+    for i in 0..MESSAGES {
+        gateway.accept(&plain(Some(&format!("m-{i}")), "visitor", &text)).await;
+    }
+    let expected: Vec<_> = (0..MESSAGES).map(|i| format!("m-{i}")).collect();
+    assert_eq!(events.messages(MESSAGES).await.0, expected);
 }
 
 #[tokio::test]
