@@ -24,7 +24,7 @@ pub(super) fn is_valid(time: &Timestamp) -> bool {
 
 /// Milliseconds since the epoch of an ISO 8601 text: a date, then optionally `T`, a time with or without seconds and fraction, and
 /// `Z`, `±hh:mm`, `±hhmm`, `±hh` or nothing for UTC. None for any other form and for a time that does not exist.
-pub(super) fn parse_iso(text: &str) -> Option<i64> {
+pub fn parse_iso(text: &str) -> Option<i64> {
     let mut rest = text.as_bytes();
     let year = i32::try_from(digits(&mut rest, 4)?).ok()?;
     literal(&mut rest, b'-')?;

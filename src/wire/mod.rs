@@ -17,7 +17,7 @@ mod path;
 mod text;
 
 pub use body::type_name;
-pub use instant::{from_millis, to_millis};
+pub use instant::{from_millis, parse_iso, to_millis};
 pub use text::SyntaxError;
 
 use crate::pb;

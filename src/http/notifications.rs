@@ -1,0 +1,86 @@
+//! Notifications as server-sent events.
+//!
+//! The stream pulls from the feed when the connection has room: a client that stops reading costs no memory beyond the page that
+//! its subscription holds.
+
+mod request;
+
+use super::problem::{self, Problem};
+use super::{Routes, Settings, query, view};
+use crate::feed::{Event, Feed, Subscription};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::stream;
+use serde::Serialize;
+use std::convert::Infallible;
+
+/// The header with which a client that was cut off says how far it came.
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
+
+#[derive(Debug, Clone)]
+struct Desk {
+    feed: Feed,
+    filter_values: usize,
+}
+
+pub(super) fn routes(feed: Feed, settings: &Settings) -> Routes {
+    let desk = Desk { feed, filter_values: settings.filter_values };
+    vec![("/v1/notifications", get(notifications).with_state(desk))]
+}
+
+async fn notifications(State(desk): State<Desk>, headers: HeaderMap, query: query::Raw) -> Result<Response, Problem> {
+    let request::Request { filter, start, heartbeat } = request::read(query, headers.get(LAST_EVENT_ID), desk.filter_values)?;
+    let subscription = desk.feed.subscribe(filter, start, heartbeat).await?;
+    let events = stream::unfold(Some(subscription), next);
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        // Proxies of the nginx family would collect events until a buffer is full.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(events)).into_response())
+}
+
+/// The next event as text; the last one says why the stream ends.
+async fn next(subscription: Option<Subscription>) -> Option<(Result<Vec<u8>, Infallible>, Option<Subscription>)> {
+    let mut subscription = subscription?;
+    let (text, rest) = match subscription.next().await {
+        Ok(event) => (text(&event), Some(subscription)),
+        Err(error) => (end(&Problem::Failed(error)), None),
+    };
+    Some((Ok(text), rest))
+}
+
+#[derive(Serialize)]
+struct Heartbeat<'a> {
+    cursor: &'a str,
+}
+
+fn text(event: &Event) -> Vec<u8> {
+    match event {
+        Event::Notification(stored, cursor) => {
+            let mut text = format!("id: {cursor}\nevent: message\ndata: ").into_bytes();
+            view::write(&mut text, stored, *cursor);
+            text.extend_from_slice(b"\n\n");
+            text
+        }
+        Event::Heartbeat(cursor) => {
+            let cursor = cursor.to_string();
+            let mut text = format!("id: {cursor}\nevent: heartbeat\ndata: ").into_bytes();
+            text.append(&mut view::json(&Heartbeat { cursor: &cursor }));
+            text.extend_from_slice(b"\n\n");
+            text
+        }
+    }
+}
+
+/// It has no id: where the reader stands is what the event before said.
+fn end(problem: &Problem) -> Vec<u8> {
+    problem.log();
+    let mut text = b"event: end\ndata: ".to_vec();
+    text.append(&mut view::json(&problem::Body::new(problem)));
+    text.extend_from_slice(b"\n\n");
+    text
+}

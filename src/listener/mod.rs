@@ -1,0 +1,142 @@
+//! Serves a router on a listener: the one accept loop of both faces, with the limits that keep one client from harming others.
+
+mod lingering;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use lingering::Lingering;
+use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// Most bytes of a response that wait for a client to take them, whatever window it opens: a page of a stream, not its backlog.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Time that a listener that cannot accept waits for things to get better.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Limits of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Most connections at a time; further ones wait to be accepted.
+    pub max_connections: usize,
+    /// Longest that a client may take to begin to speak, that the headers of an HTTP/1 request may take to arrive, and that an HTTP/1
+    /// connection may be idle between two.
+    pub header_timeout: Duration,
+    /// Most requests at a time on one HTTP/2 connection.
+    pub max_concurrent_streams: u32,
+    /// Flow-control window of an HTTP/2 stream in bytes.
+    pub stream_window: u32,
+    /// Flow-control window of an HTTP/2 connection in bytes.
+    pub connection_window: u32,
+    /// Most bytes of the headers of a request; at least 8 KiB for HTTP/1.
+    pub max_header_list: u32,
+    /// Time without a frame after which an HTTP/2 client is asked whether it is there. Without it one that is gone would never be
+    /// noticed.
+    pub keepalive_interval: Duration,
+    /// Time after which an HTTP/2 client that does not answer is not there.
+    pub keepalive_timeout: Duration,
+}
+
+/// Serves `router` to whoever connects to `listener`, over HTTP/1.1 and HTTP/2.
+///
+/// When `shutdown` is cancelled it accepts nobody any more, lets every request in flight finish and returns. Dropping the future cuts
+/// what is still in flight.
+pub async fn serve(listener: TcpListener, router: Router, settings: Settings, shutdown: CancellationToken) {
+    let http = builder(settings);
+    let places = Arc::new(Semaphore::new(settings.max_connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let (socket, place) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(ended) = connections.join_next() => {
+                report(ended);
+                continue;
+            }
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let socket = Lingering::new(socket, settings.header_timeout);
+        let connection = Connection { http: http.clone(), router: router.clone(), shutdown: shutdown.clone(), _place: place };
+        connections.spawn(connection.serve(socket));
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        report(ended);
+    }
+}
+
+fn builder(settings: Settings) -> Builder<TokioExecutor> {
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.header_timeout)
+        .max_buf_size(settings.max_header_list.max(8 * 1024) as usize);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .initial_stream_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_header_list_size(settings.max_header_list)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout);
+    http
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = places.clone().acquire_owned().await.expect("the places are never closed");
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                // An event is worth its own packet.
+                let _best_effort = socket.set_nodelay(true);
+                return (socket, place);
+            }
+            // A client that gave up before it was accepted concerns nobody else.
+            Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionReset) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(error = &error as &dyn std::error::Error, "a connection broke down");
+    }
+}
+
+struct Connection {
+    http: Builder<TokioExecutor>,
+    router: Router,
+    shutdown: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve(self, socket: Lingering) {
+        let connection = self.http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(self.router));
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            // The client broke off, or was cut off: its business.
+            tracing::debug!(error = &*error, "a connection ended early");
+        }
+    }
+}

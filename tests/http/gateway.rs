@@ -1,0 +1,107 @@
+//! A gateway on a port of its own.
+
+use crate::client::Client;
+use cim_gateway::feed::{self, Feed};
+use cim_gateway::http::{self, Settings};
+use cim_gateway::inbox::{Inbox, Reuse};
+use cim_gateway::listener;
+use cim_gateway::message::Limits;
+use cim_gateway::store::memory::Memory;
+use cim_gateway::wire::Bounds;
+use serde_json::{Value, json};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const MESSAGE_BYTES: usize = 256 * 1024;
+
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub readiness: watch::Sender<bool>,
+    /// Ends subscriptions and takes no new connections.
+    pub shutdown: CancellationToken,
+    pub served: JoinHandle<()>,
+}
+
+/// Settings that no test runs into by accident.
+pub fn settings() -> Settings {
+    Settings {
+        accepted_status: axum::http::StatusCode::ACCEPTED,
+        body_timeout: Duration::from_secs(30),
+        allowed_origins: Vec::new(),
+        message_bytes: MESSAGE_BYTES,
+        json_depth: 64,
+        filter_values: 8,
+        history_page: 100,
+        reuse: Reuse::Renew,
+    }
+}
+
+/// Limits of connections that no test runs into by accident.
+pub fn connections() -> listener::Settings {
+    listener::Settings {
+        max_connections: 64,
+        header_timeout: Duration::from_secs(30),
+        max_concurrent_streams: 64,
+        stream_window: 1 << 20,
+        connection_window: 2 << 20,
+        max_header_list: 16 << 10,
+        keepalive_interval: Duration::from_secs(20),
+        keepalive_timeout: Duration::from_secs(20),
+    }
+}
+
+impl Gateway {
+    pub async fn start() -> Self {
+        Self::with(settings()).await
+    }
+
+    pub async fn with(settings: Settings) -> Self {
+        Self::with_connections(settings, connections()).await
+    }
+
+    pub async fn with_connections(settings: Settings, connections: listener::Settings) -> Self {
+        let store = Arc::new(Memory::new(128 << 20));
+        let bounds = Bounds { free_form_depth: 24, list_length: 1000 };
+        let limits = Limits { message_bytes: settings.message_bytes, id_bytes: 256, bounds };
+        let inbox = Inbox::new(store.clone(), limits, Duration::from_secs(60));
+        let shutdown = CancellationToken::new();
+        let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 10_000, max_streams: 2 };
+        let feed = Feed::new(store, feed, shutdown.clone());
+        let (readiness, ready) = watch::channel(true);
+        let router = http::router(inbox, feed, ready, &settings);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let until = shutdown.clone();
+        let served = tokio::spawn(listener::serve(listener, router, connections, until));
+        Self { address, readiness, shutdown, served }
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// Posts a message that has to be accepted, on a connection of its own.
+    pub async fn accept(&self, message: &Value) -> Value {
+        let answer = self.connect().await.post("/ccm/message/receive", message).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        answer.json()
+    }
+}
+
+/// A message of the customer `customer`, as a connector sends it.
+pub fn plain(id: Option<&str>, customer: &str, text: &str) -> Value {
+    json!({
+        "id": id,
+        "header": {
+            "sender": {"id": "web-1", "type": "CONNECTOR", "senderName": "WEB_CONNECTOR"},
+            "channelData": {"channelCustomerIdentifier": customer, "serviceIdentifier": "1122"},
+            "timestamp": 1_677_151_053_951_i64,
+        },
+        "body": {"type": "PLAIN", "markdownText": text},
+    })
+}

@@ -1,0 +1,11 @@
+//! The HTTP face over real sockets.
+
+mod client;
+mod contract;
+mod gateway;
+mod history;
+mod limits;
+mod messages;
+mod notifications;
+mod pages;
+mod refusals;
