@@ -538,8 +538,8 @@ mod tests {
             Ok(self.store.read(after, page).await?.into_iter().map(age).collect())
         }
 
-        async fn claim(&self, id: &str) -> Result<Claim, StoreError> {
-            self.store.claim(id).await
+        async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, StoreError> {
+            self.store.claim(id, fingerprint).await
         }
 
         async fn append(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Vec<Stored>, AppendError> {

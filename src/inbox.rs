@@ -84,17 +84,19 @@ impl Inbox {
         fill_times(&mut message, &mut submission, received_at);
         // Typing is not looked up by id later: there is nothing to claim.
         let claim = match &sent_id {
-            Some(id) if !message::is_typing(&message) => Some(self.store.claim(id).await?),
+            Some(id) if !message::is_typing(&message) => Some(self.store.claim(id, &submission.fingerprint).await?),
             _ => None,
         };
-        let earlier = claim.as_ref().map_or(&[][..], |claim| &claim.earlier);
-        if let Some(first) = self.repeated(earlier, &submission, received_at) {
+        if let Some(first) = claim.as_ref().and_then(|claim| claim.same_content.as_ref())
+            && self.is_repeat(first, &submission, received_at)
+        {
             return Ok(Accepted { stored: first.clone(), duplicate: true });
         }
-        message.id = Some(match (&sent_id, earlier, reuse) {
-            (None, ..) | (Some(_), [_, ..], Reuse::Renew) => message::fresh_id(),
-            (Some(id), [], _) => id.clone(),
-            (Some(id), [_, ..], Reuse::Reject) => return Err(Error::ReusedId { id: id.clone() }),
+        let taken = claim.as_ref().is_some_and(|claim| claim.taken);
+        message.id = Some(match (&sent_id, taken, reuse) {
+            (None, ..) | (Some(_), true, Reuse::Renew) => message::fresh_id(),
+            (Some(id), false, _) => id.clone(),
+            (Some(id), true, Reuse::Reject) => return Err(Error::ReusedId { id: id.clone() }),
         });
         submission.id = sent_id.unwrap_or_default();
 
@@ -117,14 +119,11 @@ impl Inbox {
         Ok(Accepted { stored, duplicate: false })
     }
 
-    /// The entry that a message repeats.
-    fn repeated<'e>(&self, earlier: &'e [Stored], submission: &Submission, received_at: Timestamp) -> Option<&'e Stored> {
-        earlier.iter().rev().find(|stored| {
-            let same = stored.entry.submission.as_ref().is_some_and(|first| first.fingerprint == submission.fingerprint);
-            let age = wire::to_millis(&received_at).saturating_sub(stored.entry.accepted_at.as_ref().map_or(0, wire::to_millis));
-            // Equal texts without a time may well be two messages, once some time has passed between them.
-            same && (!submission.timestamp_filled || u128::try_from(age).unwrap_or(0) <= self.repeat_window.as_millis())
-        })
+    /// True if a message of the same id and content as `first` repeats it. Equal texts without a time may well be two messages, once
+    /// some time has passed between them.
+    fn is_repeat(&self, first: &Stored, submission: &Submission, received_at: Timestamp) -> bool {
+        let age = wire::to_millis(&received_at).saturating_sub(first.entry.accepted_at.as_ref().map_or(0, wire::to_millis));
+        !submission.timestamp_filled || u128::try_from(age).unwrap_or(0) <= self.repeat_window.as_millis()
     }
 
     /// The message that has this id now.

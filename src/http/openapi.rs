@@ -49,10 +49,7 @@ mod tests {
         let (_readiness, ready) = watch::channel(true);
         let settings = Settings {
             accepted_status: StatusCode::ACCEPTED,
-            header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
-            max_connections: 1,
-            max_concurrent_streams: 1,
             allowed_origins: Vec::new(),
             message_bytes: 1 << 20,
             json_depth: 64,

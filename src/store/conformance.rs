@@ -32,7 +32,7 @@ macro_rules! conforms {
             a_dropped_claim_lets_the_next_one_try,
             a_caller_that_stops_waiting_blocks_nobody,
             claims_on_other_ids_do_not_wait,
-            a_claim_tells_all_entries_of_its_id_oldest_first,
+            a_claim_tells_whether_its_id_is_taken_and_by_which_entry_of_the_same_content,
             of_many_who_claim_one_id_one_appends,
             reading_goes_by_pages_of_entries_and_of_bytes,
             reading_beyond_the_end_is_empty,
@@ -133,7 +133,7 @@ pub(super) async fn what_append_returned_can_be_read_at_once(store: Arc<dyn Stor
         assert_eq!(store.message(&id).await.expect("can be read").map(|stored| stored.position), Some(position));
         let history = store.history("c", None, 1).await.expect("can be read").expect("is known");
         assert_eq!(ids(&history), [id.as_str()]);
-        assert_eq!(store.claim(&id).await.expect("can be claimed").earlier.len(), 1);
+        assert!(store.claim(&id, b"").await.expect("can be claimed").taken);
     }
 }
 
@@ -196,29 +196,29 @@ pub(super) async fn a_refused_stage_leaves_nothing_behind(store: Arc<dyn Store>)
 }
 
 pub(super) async fn a_refused_stage_releases_its_claim(store: Arc<dyn Store>) {
-    let claim = store.claim("a").await.expect("can be claimed");
+    let claim = store.claim("a", b"").await.expect("can be claimed");
     let refused = store.append(Some(claim), Box::new(|_| Err(Violations::default()))).await;
     assert!(matches!(refused, Err(AppendError::Refused(_))));
-    let next = timeout(AT_ONCE, store.claim("a")).await.expect("the claim is released").expect("can be claimed");
-    assert!(next.earlier.is_empty());
+    let next = timeout(AT_ONCE, store.claim("a", b"")).await.expect("the claim is released").expect("can be claimed");
+    assert!(!next.taken);
 }
 
 // Claims
 
 pub(super) async fn a_claim_waits_for_the_one_before_and_sees_what_it_appended(store: Arc<dyn Store>) {
-    let first = store.claim("a").await.expect("can be claimed");
-    assert!(first.earlier.is_empty());
-    let mut second = store.claim("a");
+    let first = store.claim("a", b"").await.expect("can be claimed");
+    assert!(!first.taken);
+    let mut second = store.claim("a", b"");
     assert!(second.as_mut().now_or_never().is_none(), "two hold one claim");
     store.append(Some(first), Box::new(|_| Ok(vec![said("a")]))).await.expect("can be appended");
     let second = timeout(AT_ONCE, second).await.expect("the claim is settled").expect("can be claimed");
-    assert_eq!(ids(&second.earlier), ["a"]);
+    assert!(second.taken);
 }
 
 pub(super) async fn a_dropped_claim_lets_the_next_one_try(store: Arc<dyn Store>) {
-    let first = store.claim("a").await.expect("can be claimed");
-    let mut second = store.claim("a");
-    let mut third = store.claim("a");
+    let first = store.claim("a", b"").await.expect("can be claimed");
+    let mut second = store.claim("a", b"");
+    let mut third = store.claim("a", b"");
     assert!(second.as_mut().now_or_never().is_none() && third.as_mut().now_or_never().is_none(), "two hold one claim");
     drop(first);
     let (winner, loser) =
@@ -226,16 +226,16 @@ pub(super) async fn a_dropped_claim_lets_the_next_one_try(store: Arc<dyn Store>)
             futures::future::Either::Left((winner, loser)) => (winner.expect("can be claimed"), loser),
             futures::future::Either::Right((winner, loser)) => (winner.expect("can be claimed"), loser),
         };
-    assert!(winner.earlier.is_empty());
+    assert!(!winner.taken);
     drop(winner);
     timeout(AT_ONCE, loser).await.expect("the other is next").expect("can be claimed");
 }
 
 pub(super) async fn a_caller_that_stops_waiting_blocks_nobody(store: Arc<dyn Store>) {
-    let first = store.claim("a").await.expect("can be claimed");
-    let mut impatient = store.claim("a");
+    let first = store.claim("a", b"").await.expect("can be claimed");
+    let mut impatient = store.claim("a", b"");
     assert!(impatient.as_mut().now_or_never().is_none());
-    let mut patient = store.claim("a");
+    let mut patient = store.claim("a", b"");
     assert!(patient.as_mut().now_or_never().is_none());
     drop(impatient);
     drop(first);
@@ -243,37 +243,44 @@ pub(super) async fn a_caller_that_stops_waiting_blocks_nobody(store: Arc<dyn Sto
 }
 
 pub(super) async fn claims_on_other_ids_do_not_wait(store: Arc<dyn Store>) {
-    let _held = store.claim("a").await.expect("can be claimed");
-    timeout(AT_ONCE, store.claim("b")).await.expect("nobody holds it").expect("can be claimed");
+    let _held = store.claim("a", b"").await.expect("can be claimed");
+    timeout(AT_ONCE, store.claim("b", b"")).await.expect("nobody holds it").expect("can be claimed");
     timeout(AT_ONCE, store.append(None, Box::new(|_| Ok(vec![said("c")])))).await.expect("need not wait").expect("is appended");
 }
 
-pub(super) async fn a_claim_tells_all_entries_of_its_id_oldest_first(store: Arc<dyn Store>) {
-    append(&*store, vec![said("a"), renewed("a1", "a"), said("b")]).await;
-    append(&*store, vec![renewed("a2", "a")]).await;
-    let earlier = async |id: &str| -> Vec<String> {
-        let claim = store.claim(id).await.expect("can be claimed");
-        claim.earlier.iter().map(|stored| stored.id().to_owned()).collect()
+pub(super) async fn a_claim_tells_whether_its_id_is_taken_and_by_which_entry_of_the_same_content(store: Arc<dyn Store>) {
+    let sent = |entry: Entry, content: &str| {
+        let submission = Submission { fingerprint: content.into(), ..entry.submission.unwrap_or_default() };
+        Entry { submission: Some(submission), ..entry }
     };
-    assert_eq!(earlier("a").await, ["a", "a1", "a2"]);
-    assert_eq!(earlier("a2").await, ["a2"]);
-    assert_eq!(earlier("b").await, ["b"]);
-    assert_eq!(earlier("").await, [""; 0]);
+    append(&*store, vec![sent(said("a"), "hi"), sent(renewed("a1", "a"), "ho"), said("b")]).await;
+    append(&*store, vec![sent(renewed("a2", "a"), "he"), sent(renewed("a3", "a"), "ho")]).await;
+    let told = async |id: &str, content: &str| {
+        let claim = store.claim(id, content.as_bytes()).await.expect("can be claimed");
+        (claim.taken, claim.same_content.map(|stored| stored.id().to_owned()))
+    };
+    assert_eq!(told("a", "hi").await, (true, Some("a".into())));
+    assert_eq!(told("a", "he").await, (true, Some("a2".into())));
+    assert_eq!(told("a", "ho").await, (true, Some("a3".into())), "the latest is told");
+    assert_eq!(told("a", "hu").await, (true, None));
+    assert_eq!(told("a2", "he").await, (true, Some("a2".into())), "an id that the gateway gave is taken, too");
+    assert_eq!(told("b", "hi").await, (true, None));
+    assert_eq!(told("c", "hi").await, (false, None));
 }
 
 pub(super) async fn of_many_who_claim_one_id_one_appends(store: Arc<dyn Store>) {
     let callers = (0..64).map(|_| {
         let store = store.clone();
         tokio::spawn(async move {
-            let claim = store.claim("a").await.expect("can be claimed");
-            match claim.earlier.as_slice() {
-                [] => {
+            let claim = store.claim("a", b"").await.expect("can be claimed");
+            match claim.same_content {
+                None => {
                     tokio::task::yield_now().await;
-                    let stored = store.append(Some(claim), Box::new(|_| Ok(vec![said("a")]))).await;
+                    let submitted = || Entry { submission: Some(Submission::default()), ..said("a") };
+                    let stored = store.append(Some(claim), Box::new(move |_| Ok(vec![submitted()]))).await;
                     stored.expect("can be appended")[0].position
                 }
-                [first] => first.position,
-                more => panic!("{} were appended", more.len()),
+                Some(first) => first.position,
             }
         })
     });
@@ -335,7 +342,7 @@ pub(super) async fn an_ephemeral_entry_is_read_but_has_no_look_up_and_no_history
     append(&*store, vec![typing("t1"), belonging("a", "c"), typing("t2"), belonging("b", "c")]).await;
     assert_eq!(ids(&log(&*store).await), ["t1", "a", "t2", "b"]);
     assert!(store.message("t1").await.expect("can be read").is_none());
-    assert!(store.claim("t1").await.expect("can be claimed").earlier.is_empty());
+    assert!(!store.claim("t1", b"").await.expect("can be claimed").taken);
     assert_eq!(history(&*store, "c", None, 9).await.expect("is known"), [4, 2]);
     append(&*store, vec![Entry { ephemeral: true, ..belonging("t3", "quiet") }]).await;
     assert_eq!(history(&*store, "quiet", None, 9).await.unwrap_or_default(), [0; 0]);
@@ -465,7 +472,7 @@ pub(super) async fn what_is_gone_is_found_in_no_way(store: Arc<dyn Store>) {
     overflow(&*store).await;
     append(&*store, vec![belonging("last", "c")]).await;
     assert!(store.message("first").await.expect("can be read").is_none());
-    assert!(store.claim("first").await.expect("can be claimed").earlier.is_empty());
+    assert!(!store.claim("first", b"").await.expect("can be claimed").taken);
     let last = store.span().end.0;
     assert_eq!(history(&*store, "c", None, 9).await.expect("is known"), [last]);
     assert!(history(&*store, "gone", None, 9).await.is_none());

@@ -82,6 +82,23 @@ pub(super) struct State {
     conversations: HashMap<String, Conversation>,
     customers: HashMap<String, Latest<Arc<CustomerFacts>>>,
     ids: HashMap<String, VecDeque<Accepted>>,
+    /// The messages whose id was taken, so that they got a fresh one: the latest of each content. A client may send one id for ever.
+    renewed: HashMap<Renewed, Position>,
+}
+
+/// A content sent under a taken id.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Renewed {
+    id: String,
+    fingerprint: Vec<u8>,
+}
+
+impl Renewed {
+    /// What an entry renewed; none if its message has the id that was sent.
+    fn of(stored: &Stored) -> Option<Self> {
+        let submission = stored.entry.submission.as_ref().filter(|_| stored.claimed_id() != stored.id())?;
+        Some(Self { id: submission.id.clone(), fingerprint: submission.fingerprint.clone() })
+    }
 }
 
 /// A message accepted under an id.
@@ -174,6 +191,9 @@ impl State {
             let accepted = Accepted { position: *position, session: session.clone() };
             self.ids.entry(id.to_owned()).or_default().push_back(accepted);
         }
+        if let Some(renewed) = Renewed::of(stored) {
+            self.renewed.insert(renewed, *position);
+        }
         if let Some(conversation) = session.and_then(|session| self.conversations.get_mut(&session.conversation_id)) {
             conversation.newest = *position;
         }
@@ -246,6 +266,9 @@ impl State {
                 }
             }
         }
+        if let Some(renewed) = Renewed::of(stored).filter(|renewed| self.renewed.get(renewed) == Some(position)) {
+            self.renewed.remove(&renewed);
+        }
         let Some(session) = &entry.session else { return };
         if let Some(conversation) = self.conversations.get_mut(&session.conversation_id)
             && conversation.newest == *position
@@ -262,9 +285,14 @@ impl State {
         }
     }
 
-    /// Positions of the entries accepted under an id, oldest first.
-    pub(super) fn positions(&self, id: &str) -> impl DoubleEndedIterator<Item = Position> {
-        self.ids.get(id).into_iter().flatten().map(|accepted| accepted.position)
+    /// The oldest entry accepted under an id. If a message has that id, it is this one: the others were renewed.
+    pub(super) fn first(&self, id: &str) -> Option<Position> {
+        Some(self.ids.get(id)?.front()?.position)
+    }
+
+    /// The latest entry that got a fresh id because `id` was taken, of the content `fingerprint`.
+    pub(super) fn renewed(&self, id: &str, fingerprint: &[u8]) -> Option<Position> {
+        self.renewed.get(&Renewed { id: id.to_owned(), fingerprint: fingerprint.to_owned() }).copied()
     }
 
     /// The newest message of a conversation's history, 0 if it has none; none for an unknown conversation.

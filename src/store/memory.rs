@@ -138,7 +138,7 @@ impl Drop for Lease {
 
 #[async_trait]
 impl Store for Memory {
-    async fn claim(&self, id: &str) -> Result<Claim, Error> {
+    async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, Error> {
         loop {
             let settled = {
                 let mut claims = self.shared.claims.lock();
@@ -159,9 +159,12 @@ impl Store for Memory {
         }
         let lease = Lease { shared: self.shared.clone(), id: id.to_owned() };
         let log = self.log();
-        let earlier = log.state.positions(id).filter_map(|position| log.get(position).cloned()).collect();
+        let first = log.state.first(id);
+        let same = |stored: &&Stored| stored.entry.submission.as_ref().is_some_and(|sent| sent.fingerprint == fingerprint);
+        let renewed = log.state.renewed(id, fingerprint).and_then(|position| log.get(position));
+        let same_content = renewed.or_else(|| first.and_then(|position| log.get(position)).filter(same)).cloned();
         drop(log);
-        Ok(Claim { earlier, _lease: Box::new(lease) })
+        Ok(Claim { taken: first.is_some(), same_content, _lease: Box::new(lease) })
     }
 
     async fn append(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Vec<Stored>, AppendError> {
@@ -199,8 +202,7 @@ impl Store for Memory {
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         let log = self.log();
-        // An id is renewed while it is taken: the message that has it was the first to claim it.
-        let found = log.state.positions(id).filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
+        let found = log.state.first(id).and_then(|position| log.get(position)).filter(|stored| stored.id() == id);
         Ok(found.cloned())
     }
 

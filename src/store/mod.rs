@@ -16,7 +16,7 @@
 //! before it, and none staged after.
 //!
 //! **Claims.** Whoever holds the claim on a client's id is the only one who may append under it; others wait until the claim is
-//! settled: durably appended or dropped. A claim tells all entries that were accepted under the id before.
+//! settled: durably appended or dropped. A claim tells whether the id is taken, and by which entry of the same content.
 //!
 //! **Epochs.** A history that is rewound or begun anew is another epoch. A cursor carries the epoch of its position, so that a
 //! reader of a history that is gone is told so, instead of reading on at the same number in another one.
@@ -151,15 +151,17 @@ impl Span {
 
 /// The right to append under a client's id. Dropping it without appending lets the next caller try.
 pub struct Claim {
-    /// Entries accepted under the id before, oldest first.
-    pub earlier: Vec<Stored>,
+    /// True if a message was accepted under the id before, and is still kept.
+    pub taken: bool,
+    /// The latest entry that was accepted under the id with the same content.
+    pub same_content: Option<Stored>,
     /// Gives the claim back when dropped. What it is only the engine knows.
     _lease: Box<dyn Any + Send>,
 }
 
 impl fmt::Debug for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").field("earlier", &self.earlier).finish_non_exhaustive()
+        f.debug_struct("Claim").field("taken", &self.taken).field("same_content", &self.same_content).finish_non_exhaustive()
     }
 }
 
@@ -213,8 +215,8 @@ pub enum Error {
 /// An engine that keeps the log. See the module for what it promises.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Claims a client's id, once every earlier claim on it is settled.
-    async fn claim(&self, id: &str) -> Result<Claim, Error>;
+    /// Claims a client's id, once every earlier claim on it is settled. `fingerprint` is the content that it wants to append.
+    async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, Error>;
 
     /// Appends the frame that `stage` makes, durably, and settles `claim`. Returns the frame as stored. A frame must not be empty.
     async fn append(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Vec<Stored>, AppendError>;

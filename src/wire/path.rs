@@ -143,7 +143,7 @@ mod tests {
         let key = "k".repeat(100);
         let place = Path::ROOT.key(&key);
         assert_eq!(place.to_string(), format!("[\"{}...\"]", "k".repeat(40)));
-        assert_eq!(place.pointer(), format!("/{key}"));
+        assert_eq!(place.pointer(101), Some(format!("/{key}")));
     }
 
     #[test]
