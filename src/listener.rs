@@ -5,6 +5,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
 use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 /// What every HTTP/2 client sends first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Most bytes of a response that wait for a client to take them, whatever window it opens: a page of a stream, not its backlog.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -56,6 +60,8 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, sh
         };
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
+            // A client that gave up before it was accepted concerns nobody else.
+            Err(error) if matches!(error.kind(), ConnectionAborted | ConnectionReset) => continue,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -76,12 +82,15 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, sh
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
     Ok((stream, place))
 }
 
 /// Serves one connection. How it ends is the client's business; there is nobody to tell.
 async fn connection(mut stream: TcpStream, router: Router, settings: Settings, watcher: Watcher, shutdown: CancellationToken) {
+    // Only a connection that is gone already refuses this.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
     let mut first = Vec::with_capacity(PREFACE.len());
     let is_http2 = tokio::select! {
         // A connection that has not said which HTTP it speaks has nothing under way.
@@ -103,6 +112,7 @@ async fn connection(mut stream: TcpStream, router: Router, settings: Settings, w
             .max_concurrent_streams(settings.max_concurrent_streams)
             .initial_stream_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
+            .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(settings.max_header_list);
         watcher.watch(builder.serve_connection(io, service)).await
     } else {
