@@ -3,13 +3,13 @@
 use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
 use std::io::{self, Cursor};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, join};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, join};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -20,6 +20,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Most bytes of a response that wait for a client to take them, whatever window it opens: a page of a stream, not its backlog.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// Longest that a client may take to read the last that it was told, and close.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +52,6 @@ pub struct Settings {
 /// is under way finish, and returns when all connections are closed. How long that may take is the caller's to bound.
 pub async fn serve(listener: TcpListener, router: Router, settings: Settings, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(settings.max_connections));
-    let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -68,14 +70,13 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, sh
                 continue;
             }
         };
-        let connection = connection(stream, router.clone(), settings, graceful.watcher(), shutdown.clone());
+        let connection = connection(stream, router.clone(), settings, shutdown.clone());
         connections.spawn(async move {
             connection.await;
             drop(place);
         });
     }
     drop(listener);
-    graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
 }
 
@@ -86,7 +87,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
 }
 
 /// Serves one connection. How it ends is the client's business; there is nobody to tell.
-async fn connection(mut stream: TcpStream, router: Router, settings: Settings, watcher: Watcher, shutdown: CancellationToken) {
+async fn connection(mut stream: TcpStream, router: Router, settings: Settings, shutdown: CancellationToken) {
     // Only a connection that is gone already refuses this.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -100,7 +101,7 @@ async fn connection(mut stream: TcpStream, router: Router, settings: Settings, w
             Ok(Err(_)) | Err(_) => return,
         },
     };
-    let (read, write) = stream.into_split();
+    let (read, write) = stream.split();
     let io = TokioIo::new(join(Cursor::new(first).chain(read), write));
     let service = TowerToHyperService::new(router);
     let ended = if is_http2 {
@@ -114,18 +115,42 @@ async fn connection(mut stream: TcpStream, router: Router, settings: Settings, w
             .initial_connection_window_size(settings.connection_window)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(settings.max_header_list);
-        watcher.watch(builder.serve_connection(io, service)).await
+        served(builder.serve_connection(io, service), &shutdown, |connection| connection.graceful_shutdown()).await
     } else {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(settings.header_timeout)
             .max_buf_size(settings.max_header_list.max(8192) as usize);
-        watcher.watch(builder.serve_connection(io, service)).await
+        served(builder.serve_connection(io, service), &shutdown, |connection| connection.graceful_shutdown()).await
     };
     if let Err(error) = ended {
         tracing::debug!(error = &error as &dyn std::error::Error, "a connection broke");
     }
+    linger(stream).await;
+}
+
+/// Drives a connection to its end, which `wind_down` is to bring near when `shutdown` is cancelled.
+async fn served<C: Future>(connection: C, shutdown: &CancellationToken, wind_down: impl FnOnce(Pin<&mut C>)) -> C::Output {
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = shutdown.cancelled() => wind_down(connection.as_mut()),
+    }
+    connection.await
+}
+
+/// Closes a connection once the client has. To close while it still sends would take back what it has not read yet, such as why
+/// its streams ended.
+async fn linger(mut stream: TcpStream) {
+    let mut unread = [0; 1024];
+    let closed = async {
+        stream.shutdown().await?;
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whether it was closed, broke or took too long: now it is over.
+    let _closed = tokio::time::timeout(LINGER, closed).await;
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2. `first` gets what was read.

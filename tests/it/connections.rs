@@ -50,6 +50,18 @@ async fn what_is_not_http_at_all_is_answered_so_or_closed() {
 }
 
 #[tokio::test]
+async fn an_answer_arrives_although_the_client_is_still_sending() {
+    let gateway = Gateway::start().await;
+    let mut raw = Raw::to(gateway.grpc).await;
+    raw.send(b"POST / HTTP/1.1\r\nhost: gateway\r\ncontent-type: text/plain\r\ncontent-length: 3000000\r\n\r\n").await;
+    for _ in 0..300 {
+        raw.send(&[b'x'; 10_000]).await;
+    }
+    let said = raw.rest().await;
+    assert!(said.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&said));
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_answer_pings_is_disconnected() {
     let gateway = Gateway::set("grpc.keepalive_interval", "1s").set("grpc.keepalive_timeout", "1s").start().await;
     let mut raw = Raw::http2(gateway.grpc).await;
