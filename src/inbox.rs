@@ -33,6 +33,10 @@ pub struct Accepted {
     pub duplicate: bool,
 }
 
+/// Most bytes of the messages on one page of history, as protobuf: gRPC clients take 4 MiB at once unless they are told otherwise.
+/// One message is given even if it is larger.
+const HISTORY_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
 /// One page of a conversation's history.
 #[derive(Debug, Clone)]
 pub struct HistoryPage {
@@ -132,15 +136,27 @@ impl Inbox {
         found.ok_or_else(|| Error::MessageNotFound { id: id.to_owned() })
     }
 
-    /// A page of at most `size` messages of a conversation, newest first, from the message after `after` on.
+    /// A page of at most `size` messages of a conversation, newest first, from the message after `after` on. Of large messages it
+    /// holds fewer.
     pub async fn history(&self, conversation: &str, after: Option<Position>, size: usize) -> Result<HistoryPage, Error> {
         let found = self.store.history(conversation, after, size + 1).await?;
         let mut messages = found.ok_or_else(|| Error::ConversationNotFound { id: conversation.to_owned() })?;
-        let more = messages.len() > size;
-        messages.truncate(size);
+        let found = messages.len();
+        messages.truncate(size.min(fitting(&messages)));
+        let more = messages.len() < found;
         let next = messages.last().filter(|_| more).map(|stored| stored.position);
         Ok(HistoryPage { messages, next })
     }
+}
+
+/// How many messages fit on one page of history.
+fn fitting(messages: &[Stored]) -> usize {
+    let mut bytes = 0;
+    let fit = messages.iter().take_while(|stored| {
+        bytes += stored.entry.message.as_ref().map_or(0, pb::CimMessage::encoded_len);
+        bytes <= HISTORY_PAGE_BYTES
+    });
+    fit.count().max(1)
 }
 
 /// Number of the algorithm: SHA-256 of the canonical JSON without the id, its first 16 bytes.

@@ -23,7 +23,7 @@
 //! | entry | one accepted message in the log, with every fact that follows from it |
 //! | position | an entry's place in the log; a *cursor* is an opaque text that carries it |
 
-#![warn(clippy::unwrap_used)]
+#![warn(unreachable_pub, clippy::unwrap_used)]
 
 pub mod app;
 pub mod config;

@@ -45,8 +45,8 @@ const BODILESS: [&str; 15] = [
 /// Normalises a message and reports every rule that it breaks. Whether its session and conversation exist is not looked at here.
 pub fn check(message: &mut pb::CimMessage, limits: &Limits) -> Violations {
     let mut violations = wire::normalise(message, &limits.bounds);
-    let mut rules = Rules { broken: Violations::default() };
-    rules.id(message.id.as_deref(), limits.id_bytes);
+    let mut rules = Rules { broken: Violations::default(), id_bytes: limits.id_bytes };
+    rules.id(message.id.as_deref());
     match &message.header {
         Some(header) => rules.header(header),
         None => rules.missing("header"),
@@ -67,6 +67,7 @@ pub fn check(message: &mut pb::CimMessage, limits: &Limits) -> Violations {
 
 struct Rules {
     broken: Violations,
+    id_bytes: usize,
 }
 
 impl Rules {
@@ -99,15 +100,34 @@ impl Rules {
         }
     }
 
-    fn id(&mut self, id: Option<&str>, most: usize) {
-        match id {
-            Some("") => {
-                self.broken.add("id", Reason::Required, "needs a text that is not empty, or null for an id of the gateway's")
-            }
-            Some(id) if id.len() > most => {
-                self.broken.add("id", Reason::TooLong, format!("needs at most {most} bytes, found {}", id.len()));
-            }
-            _ => {}
+    fn id(&mut self, id: Option<&str>) {
+        if id == Some("") {
+            self.broken.add("id", Reason::Required, "needs a text that is not empty, or null for an id of the gateway's");
+        }
+        self.short("id", id);
+    }
+
+    /// What sessions, conversations and customers are found by is kept and compared for as long as they live.
+    fn route(&mut self, header: &pb::Header) {
+        let channel = header.channel_data.as_ref();
+        let customer = header.customer.as_ref();
+        for (path, id) in [
+            (
+                "header.channelData.channelCustomerIdentifier",
+                channel.and_then(|channel| channel.channel_customer_identifier.as_deref()),
+            ),
+            ("header.channelData.serviceIdentifier", channel.and_then(|channel| channel.service_identifier.as_deref())),
+            ("header.channelSessionId", header.channel_session_id.as_deref()),
+            ("header.conversationId", header.conversation_id.as_deref()),
+            ("header.customer._id", customer.and_then(|customer| customer.id.as_deref())),
+        ] {
+            self.short(path, id);
+        }
+    }
+
+    fn short(&mut self, path: &str, id: Option<&str>) {
+        if let Some(id) = id.filter(|id| id.len() > self.id_bytes) {
+            self.broken.add(path, Reason::TooLong, format!("needs at most {} bytes, found {}", self.id_bytes, id.len()));
         }
     }
 
@@ -121,6 +141,7 @@ impl Rules {
             }
             rules.text("header.sender.senderName", sender.sender_name.as_ref());
         });
+        self.route(header);
         // With a session or conversation named, routing knows whether that is enough.
         if !names_a_route(header) {
             self.some("header.channelData", header.channel_data.as_ref(), |rules, channel| {

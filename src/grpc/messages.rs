@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::notifications;
-use super::status::{refusal, status};
+use super::status::{in_our_words, refusal, status};
 use crate::error::{Error, Kind};
 use crate::feed::Feed;
 use crate::inbox::{Accepted, Inbox};
@@ -101,7 +101,7 @@ impl MessageService for Messages {
             let request = tokio::select! {
                 biased;
                 () = messages.shutdown.cancelled() => return Err(status(&Error::ShuttingDown)),
-                request = requests.message() => request?,
+                request = requests.message() => request.map_err(|error| in_our_words(error, messages.inbox.limits().message_bytes))?,
             };
             let Some(request) = request else { return Ok(None) };
             let answer = match messages.accept(request.message).await {

@@ -8,10 +8,14 @@ use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
 use crate::pb::message_service_server::{MessageServiceServer, SERVICE_NAME};
+use axum::Router;
+use axum::http::Response;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
 /// How the services behave.
 #[derive(Debug, Clone, Copy)]
@@ -50,9 +54,10 @@ impl Health {
 }
 
 /// The routes of the gRPC face, and its health: not serving until it is told to. Streams that take messages end with `shutdown`.
-pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
-    // What is larger than the bound but not by far is reported as a violation of it; the rest is cut off by the transport.
-    let most = inbox.limits().message_bytes * 2;
+pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Router, Health) {
+    let limit = inbox.limits().message_bytes;
+    // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
+    let most = limit * 2;
     let messages = messages::Messages::new(inbox, feed, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -62,7 +67,16 @@ pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: Canc
     let routes = Routes::new(messages).add_service(health);
     let routes = routes.add_service(reflection().build_v1().expect(DESCRIPTORS_DECODE));
     let routes = routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE));
-    (routes.prepare(), Health { reporter })
+    let router = routes.into_axum_router().layer(MapResponseLayer::new(move |response| in_our_words(response, limit)));
+    (router, Health { reporter })
+}
+
+/// An answer that is no more than a status, as the gateway would put it.
+fn in_our_words<B: Default>(response: Response<B>, limit: usize) -> Response<B> {
+    match Status::from_header_map(response.headers()) {
+        Some(tonics) if tonics.details().is_empty() => status::in_our_words(tonics, limit).into_http(),
+        _ => response,
+    }
 }
 
 const DESCRIPTORS_DECODE: &str = "the descriptors are built with the program, and a test decodes them";

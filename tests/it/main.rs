@@ -1,0 +1,14 @@
+//! The whole gateway from outside: every test starts one on ports of its own and speaks to it as clients do.
+
+mod bad_input;
+mod browsers;
+mod bulk;
+mod connections;
+mod discovery;
+mod history;
+mod limits;
+mod readers;
+mod send;
+mod shutdown;
+mod subscribe;
+mod support;

@@ -1,0 +1,88 @@
+//! A gateway in this process.
+
+use super::client::Client;
+use super::soon;
+use cim_gateway::app;
+use cim_gateway::config::Config;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A gateway that serves on ports of its own until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    pub grpc: SocketAddr,
+    stop: DropGuard,
+    served: JoinHandle<()>,
+}
+
+/// Settings that differ from the defaults.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    variables: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// With another setting, by its key in the configuration.
+    pub fn set(mut self, key: &str, value: impl Display) -> Self {
+        self.variables.push((variable(key), value.to_string()));
+        self
+    }
+
+    /// Starts a gateway with these settings. When this returns it can be connected to.
+    pub async fn start(self) -> Gateway {
+        let config = Config::load(None, self.variables.into_iter()).unwrap_or_else(|error| panic!("{error}"));
+        let gateway = app::Gateway::bind(config).await.expect("port 0 is free");
+        let grpc = gateway.grpc_address().expect("a bound listener has an address");
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(gateway.serve(stop.clone().cancelled_owned()));
+        Gateway { grpc, stop: stop.drop_guard(), served }
+    }
+}
+
+/// The environment variable that sets a key.
+pub fn variable(key: &str) -> String {
+    format!("CIM_{}", key.replace('.', "__").to_uppercase())
+}
+
+impl Gateway {
+    /// The default settings, on free ports.
+    pub fn settings() -> Settings {
+        Settings { variables: Vec::new() }.set("grpc.listen", "127.0.0.1:0").set("http.listen", "127.0.0.1:0")
+    }
+
+    /// Settings that differ in one key.
+    pub fn set(key: &str, value: impl Display) -> Settings {
+        Self::settings().set(key, value)
+    }
+
+    /// Starts a gateway with the default settings.
+    pub async fn start() -> Self {
+        Self::settings().start().await
+    }
+
+    /// A client with a connection of its own.
+    pub async fn client(&self) -> Client {
+        Client::to(self.grpc).await
+    }
+
+    /// Asks the gateway to stop; [`Stopping::down`] waits until it has.
+    pub fn stop(self) -> Stopping {
+        drop(self.stop);
+        Stopping { served: self.served }
+    }
+}
+
+/// A gateway on its way down.
+#[derive(Debug)]
+pub struct Stopping {
+    served: JoinHandle<()>,
+}
+
+impl Stopping {
+    /// Waits until the gateway is down.
+    pub async fn down(self) {
+        soon("the gateway to be down", self.served).await.expect("the gateway does not panic");
+    }
+}
