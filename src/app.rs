@@ -68,7 +68,7 @@ impl Gateway {
         let (ready, readiness) = watch::channel(false);
 
         let (routes, health) = grpc::routes(inbox.clone(), feed.clone(), grpc_settings(&config), stop.clone()).await;
-        let grpc_router = for_browsers(routes, &config.grpc.cors);
+        let grpc_router = for_browsers(routes.into_axum_router(), &config.grpc.cors);
         let http_router = http::router(inbox, feed, readiness, &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, http_router, http_limits(&config), stop.clone());

@@ -4,7 +4,7 @@
 //! slows a writer, and none keeps more than a page in memory.
 
 use crate::error::Error;
-use crate::pb::{Audience, SenderType};
+use crate::pb::{self, Audience, SenderType};
 use crate::store::{self, Cursor, Page, Position, Span, Store, Stored};
 use crate::wire;
 use prost_types::Timestamp;
@@ -57,7 +57,7 @@ impl Filter {
         let service =
             header.and_then(|header| header.channel_data.as_ref()).and_then(|channel| channel.service_identifier.as_ref());
         let body_type = message.and_then(|message| message.body.as_ref()).and_then(wire::type_name);
-        let sender = header.and_then(|header| header.sender.as_ref()).map(|sender| sender.r#type());
+        let sender = header.and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type);
         wants(&self.service_identifiers, service)
             && wants(&self.conversation_ids, header.and_then(|header| header.conversation_id.as_ref()))
             && wants(&self.channel_session_ids, header.and_then(|header| header.channel_session_id.as_ref()))
@@ -446,7 +446,6 @@ mod tests {
     async fn a_time_starts_at_the_first_message_at_or_after_it() {
         let gateway = gateway();
         gateway.append_many(2).await;
-        std::thread::sleep(Duration::from_millis(2));
         let time = Timestamp::from(SystemTime::now());
         gateway.append_many(2).await;
         for (time, position) in [(Timestamp::default(), 0), (time, 2), (Timestamp { seconds: i64::MAX, nanos: 0 }, 4)] {

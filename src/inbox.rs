@@ -281,6 +281,15 @@ mod tests {
         assert_ne!(again.stored.id(), accepted.stored.id());
     }
 
+    /// Returns when the clock shows another millisecond: times of a message are no finer.
+    fn a_millisecond_later() {
+        let millis = || wire::to_millis(&Timestamp::from(SystemTime::now()));
+        let now = millis();
+        while millis() <= now {
+            std::hint::spin_loop();
+        }
+    }
+
     #[test]
     fn an_id_that_is_free_is_kept() {
         for id in ["m1", " ", "0", "ä/\u{1f600}", &"x".repeat(256)] {
@@ -293,7 +302,7 @@ mod tests {
     fn a_repeat_with_a_timestamp_is_one_for_the_life_of_the_log() {
         let inbox = Inbox { repeat_window: Duration::ZERO, ..inbox() };
         let first = inbox.accepted(says("m1", "a"));
-        std::thread::sleep(Duration::from_millis(3));
+        a_millisecond_later();
         for reuse in [Reuse::Renew, Reuse::Reject] {
             let again = inbox.take(says("m1", "a"), reuse).expect("is a repeat");
             assert!(again.duplicate);
@@ -311,11 +320,11 @@ mod tests {
 
         let hasty = Inbox { repeat_window: Duration::ZERO, ..inbox() };
         let first = hasty.accepted(untimed(says("m1", "a")));
-        std::thread::sleep(Duration::from_millis(3));
+        a_millisecond_later();
         let second = hasty.accepted(untimed(says("m1", "a")));
         assert!(!second.duplicate);
         assert_ne!(second.stored.id(), first.stored.id());
-        std::thread::sleep(Duration::from_millis(3));
+        a_millisecond_later();
         let third = hasty.take(untimed(says("m1", "a")), Reuse::Reject);
         assert_eq!(third.map(|accepted| accepted.duplicate), Err(Error::ReusedId { id: "m1".into() }));
     }

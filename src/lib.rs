@@ -23,7 +23,9 @@
 //! | entry | one accepted message in the log, with every fact that follows from it |
 //! | position | an entry's place in the log; a *cursor* is an opaque text that carries it |
 
-#![warn(unreachable_pub, clippy::unwrap_used)]
+#![warn(unreachable_pub, clippy::large_futures, clippy::unwrap_used)]
+// The documentation is built with private items: whoever reads it reads the code.
+#![allow(rustdoc::private_intra_doc_links)]
 
 pub mod app;
 pub mod config;

@@ -386,8 +386,8 @@ mod tests {
 
     #[test]
     fn a_message_of_every_type_that_keeps_the_rules_is_accepted() {
-        for r#type in TYPES {
-            assert_eq!(broken(with_body(r#type, json!({}))), [], "{}", r#type);
+        for name in TYPES {
+            assert_eq!(broken(with_body(name, json!({}))), [], "{name}");
         }
         for text in [Value::Null, json!("")] {
             assert_eq!(broken(json!({ "body": { "markdownText": text } })), []);
@@ -512,8 +512,8 @@ mod tests {
             ("SOMETHING_ELSE", json!({ "type": "" }), "body.type", Required),
             ("SOMETHING_ELSE", json!({ "type": " " }), "body.type", Required),
         ]);
-        for (r#type, patch, path, reason) in rules {
-            assert_eq!(broken(with_body(r#type, patch.clone())), [(path.to_owned(), reason)], "{} {patch}", r#type);
+        for (name, patch, path, reason) in rules {
+            assert_eq!(broken(with_body(name, patch.clone())), [(path.to_owned(), reason)], "{name} {patch}");
         }
         assert_eq!(broken(json!({ "body": null })), [("body".to_owned(), Required)]);
         for (latitude, longitude) in [(90.0, 180.0), (-90.0, -180.0), (0.0, 0.0)] {

@@ -8,10 +8,9 @@ use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
 use crate::pb::message_service_server::{MessageServiceServer, SERVICE_NAME};
-use axum::Router;
-use axum::http::Response;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::codegen::http::Response;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -54,7 +53,7 @@ impl Health {
 }
 
 /// The routes of the gRPC face, and its health: not serving until it is told to. Streams that take messages end with `shutdown`.
-pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Router, Health) {
+pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;
@@ -67,8 +66,8 @@ pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: Canc
     let routes = Routes::new(messages).add_service(health);
     let routes = routes.add_service(reflection().build_v1().expect(DESCRIPTORS_DECODE));
     let routes = routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE));
-    let router = routes.into_axum_router().layer(MapResponseLayer::new(move |response| in_our_words(response, limit)));
-    (router, Health { reporter })
+    let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
+    (Routes::from(routes.into_axum_router().layer(in_our_words)), Health { reporter })
 }
 
 /// An answer that is no more than a status, as the gateway would put it.

@@ -222,7 +222,7 @@ impl State {
         let exact_numbers = customer_numbers(&message.exact_numbers);
         match self.customers.get_mut(&session.customer_id) {
             Some(known) if known.fact.customer == *customer && known.fact.exact_numbers == exact_numbers => {
-                known.position = position
+                known.position = position;
             }
             _ => {
                 let fact = Arc::new(CustomerFacts { customer: customer.clone(), exact_numbers });
