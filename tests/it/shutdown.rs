@@ -94,9 +94,10 @@ async fn a_process_that_is_asked_to_stop_ends_its_streams_and_exits_with_0() {
         let mut events = client.subscribe(latest()).await;
         client.send(hello("hi")).await;
         process.signal(signal);
-        assert_refused(&events.end().await, Code::Unavailable, "SHUTTING_DOWN");
+        let end = events.end().await;
         let status = process.ended().await;
         assert_eq!(status.code(), Some(0), "after SIG{signal}: {status}");
+        assert_refused(&end, Code::Unavailable, "SHUTTING_DOWN");
     }
 }
 

@@ -139,13 +139,16 @@ impl Events {
 
     /// The next message; heartbeats before it are passed over.
     pub async fn message(&mut self) -> AcceptedMessage {
-        loop {
-            match self.next().await {
-                Ok(Event::Notification(notification)) => return notification,
-                Ok(Event::Heartbeat(_)) => {}
-                Err(status) => panic!("the subscription ended: {status:?}"),
+        soon("the next message of a subscription", async {
+            loop {
+                match self.next().await {
+                    Ok(Event::Notification(notification)) => return notification,
+                    Ok(Event::Heartbeat(_)) => {}
+                    Err(status) => panic!("the subscription ended: {status:?}"),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// What the next message says.
@@ -156,12 +159,15 @@ impl Events {
     /// What the next messages say, up to the one that says `last`, without it.
     pub async fn until(&mut self, last: &str) -> Vec<String> {
         let mut heard = Vec::new();
-        loop {
-            match self.said().await {
-                text if text == last => return heard,
-                text => heard.push(text),
+        soon(&format!("a message that says {last:?}"), async {
+            loop {
+                match self.said().await {
+                    text if text == last => return heard,
+                    text => heard.push(text),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// The cursor of the next event, which is a heartbeat.
@@ -174,11 +180,14 @@ impl Events {
 
     /// The status that ends the stream, after whatever comes before it.
     pub async fn end(&mut self) -> Status {
-        loop {
-            if let Err(status) = self.next().await {
-                return status;
+        soon("the end of a subscription", async {
+            loop {
+                if let Err(status) = self.next().await {
+                    return status;
+                }
             }
-        }
+        })
+        .await
     }
 }
 

@@ -138,13 +138,16 @@ impl Raw {
 
     /// The next frame of a kind on a stream; others before it are passed over.
     pub async fn frame_of(&mut self, kind: u8, stream: u32) -> Frame {
-        loop {
-            match self.frame().await {
-                Some(frame) if frame.kind == kind && frame.stream == stream => return frame,
-                Some(_) => {}
-                None => panic!("the connection was closed before a frame of kind {kind} on stream {stream}"),
+        soon(&format!("a frame of kind {kind} on stream {stream}"), async {
+            loop {
+                match self.frame().await {
+                    Some(frame) if frame.kind == kind && frame.stream == stream => return frame,
+                    Some(_) => {}
+                    None => panic!("the connection was closed before a frame of kind {kind} on stream {stream}"),
+                }
             }
-        }
+        })
+        .await
     }
 
     /// True if something has come that was not read yet.
