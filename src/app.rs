@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic_web::GrpcWebLayer;
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, CorsLayer};
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -189,16 +189,9 @@ fn for_browsers(router: Router, cors: &config::Cors) -> Router {
     }
     let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
     let layer = CorsLayer::new()
-        .allow_origin(origins(&cors.allowed_origins))
+        .allow_origin(http::origins(&cors.allowed_origins))
         .allow_methods([Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed);
     router.layer(layer)
-}
-
-fn origins(allowed: &[String]) -> AllowOrigin {
-    if allowed.iter().any(|origin| origin == "*") {
-        return AllowOrigin::any();
-    }
-    AllowOrigin::list(allowed.iter().filter_map(|origin| origin.parse().ok()))
 }

@@ -201,6 +201,8 @@ impl Subscription {
             }
             let durable = *self.durable.borrow_and_update();
             if self.position < durable {
+                // A reader that wants little goes through much without ever waiting: others get their turn.
+                tokio::task::coop::consume_budget().await;
                 self.page = self.read().await?.into();
                 continue;
             }

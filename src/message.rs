@@ -683,9 +683,9 @@ mod tests {
 
     #[test]
     fn notifications_and_the_end_of_a_chat_open_no_session() {
-        for r#type in TYPES {
-            let notification = ["NOTIFICATION", "DELIVERYNOTIFICATION", "DELETEDNOTIFICATION"].contains(&r#type);
-            assert_eq!(may_open(&samples::message(with_body(r#type, json!({})))), !notification, "{}", r#type);
+        for name in TYPES {
+            let notification = ["NOTIFICATION", "DELIVERYNOTIFICATION", "DELETEDNOTIFICATION"].contains(&name);
+            assert_eq!(may_open(&samples::message(with_body(name, json!({})))), !notification, "{name}");
         }
         for (intent, opens) in [("END_CHAT", false), ("START_CHAT", true), ("END_VOICE", true), ("AGENT_OUTBOUND", true)] {
             assert_eq!(may_open(&samples::message(json!({ "header": { "intent": intent }, "body": null }))), opens, "{intent}");

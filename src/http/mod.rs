@@ -72,15 +72,21 @@ fn routes(inbox: Inbox, feed: Feed, readiness: watch::Receiver<bool>, settings: 
     .concat()
 }
 
+/// Origins as the layer for CORS knows them: `*` is any.
+pub fn origins(allowed: &[String]) -> AllowOrigin {
+    if allowed.iter().any(|origin| origin == "*") {
+        return AllowOrigin::any();
+    }
+    AllowOrigin::list(allowed.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+}
+
 /// What pages of these origins may do; none if there are no origins.
-fn cors(origins: &[String]) -> Option<CorsLayer> {
-    let origins = match origins {
-        [] => return None,
-        any if any.iter().any(|origin| origin == "*") => AllowOrigin::any(),
-        some => AllowOrigin::list(some.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
-    };
+fn cors(allowed: &[String]) -> Option<CorsLayer> {
+    if allowed.is_empty() {
+        return None;
+    }
     let layer = CorsLayer::new()
-        .allow_origin(origins)
+        .allow_origin(origins(allowed))
         .allow_methods([Method::GET, Method::HEAD, Method::POST])
         .allow_headers([header::CONTENT_TYPE, HeaderName::from_static(notifications::LAST_EVENT_ID)])
         .expose_headers([header::RETRY_AFTER])

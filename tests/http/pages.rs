@@ -6,7 +6,7 @@ use cim_gateway::http::Settings;
 const ORIGIN: &str = "https://desk.example.org";
 
 async fn gateway(origins: &[&str]) -> Gateway {
-    Gateway::with(Settings { allowed_origins: origins.iter().map(|origin| origin.to_string()).collect(), ..settings() }).await
+    Gateway::with(Settings { allowed_origins: origins.iter().map(ToString::to_string).collect(), ..settings() }).await
 }
 
 fn preflight(method: &str) -> String {

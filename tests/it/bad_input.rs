@@ -27,7 +27,7 @@ async fn bytes_that_are_no_message_are_the_callers_fault() {
             let path = path(method);
             match client.call(&path, bytes.clone()).await {
                 Err(status) if status.code() == Code::InvalidArgument => {
-                    assert_refused(&status, Code::InvalidArgument, "INVALID_REQUEST")
+                    assert_refused(&status, Code::InvalidArgument, "INVALID_REQUEST");
                 }
                 // What one method cannot read may be a request of another.
                 other => assert_ne!(method, "SendMessage", "{bytes:?} gave {other:?}"),
