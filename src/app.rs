@@ -1,5 +1,6 @@
 //! The composition root: a configuration in, a running gateway out. Parts meet only here.
 
+use crate::browsers;
 use crate::config::{self, Config};
 use crate::feed::{self, Feed};
 use crate::inbox::{Inbox, Reuse};
@@ -9,8 +10,7 @@ use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::wire::Bounds;
 use crate::{grpc, http};
-use axum::Router;
-use axum::http::{HeaderName, Method, StatusCode};
+use axum::http::StatusCode;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -18,8 +18,6 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic_web::GrpcWebLayer;
-use tower_http::cors::{AllowHeaders, CorsLayer};
 
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +66,7 @@ impl Gateway {
         let (ready, readiness) = watch::channel(false);
 
         let (routes, health) = grpc::routes(inbox.clone(), feed.clone(), grpc_settings(&config), stop.clone()).await;
-        let grpc_router = for_browsers(routes.into_axum_router(), &config.grpc.cors);
+        let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
         let http_router = http::router(inbox, feed, readiness, &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, http_router, http_limits(&config), stop.clone());
@@ -179,19 +177,4 @@ fn http_limits(config: &Config) -> listener::Settings {
         // What one does not think about on the HTTP side is as on the gRPC side.
         ..grpc_limits(&config.grpc)
     }
-}
-
-/// Lets pages of the allowed origins call gRPC from a browser: gRPC-Web, and CORS where an origin is allowed.
-fn for_browsers(router: Router, cors: &config::Cors) -> Router {
-    let router = router.layer(GrpcWebLayer::new());
-    if cors.allowed_origins.is_empty() {
-        return router;
-    }
-    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(HeaderName::from_static);
-    let layer = CorsLayer::new()
-        .allow_origin(http::origins(&cors.allowed_origins))
-        .allow_methods([Method::POST])
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(exposed);
-    router.layer(layer)
 }

@@ -28,6 +28,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod app;
+mod browsers;
 pub mod config;
 mod customers;
 pub mod error;

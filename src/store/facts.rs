@@ -160,6 +160,15 @@ fn remove<K: Eq + Hash>(index: &mut HashMap<K, Ranked>, key: &K, rank: Rank) {
     }
 }
 
+/// Gives a session another rank among those that could be meant.
+fn rerank(ranked: Option<&mut Ranked>, from: Rank, to: Rank) {
+    if let Some(ranked) = ranked
+        && let Some(session) = ranked.remove(&from)
+    {
+        ranked.insert(to, session);
+    }
+}
+
 fn last<K, Q>(index: &HashMap<K, Ranked>, key: &Q) -> Option<Arc<pb::store::Session>>
 where
     K: Eq + Hash + Borrow<Q>,
@@ -200,12 +209,22 @@ impl State {
     }
 
     fn apply_session(&mut self, position: Position, session: &pb::store::Session) -> Arc<pb::store::Session> {
+        if let Some(known) = self.sessions.get_mut(&session.id)
+            && *known.fact == *session
+        {
+            // Most entries leave their session as it was, but for its rank.
+            let (from, fact) = (Rank::of(known), known.fact.clone());
+            known.position = position;
+            let to = Rank::of(known);
+            rerank(self.of_key.get_mut(&SessionKey::of(session)), from, to);
+            rerank(self.of_address.get_mut(&Address::of(session)), from, to);
+            rerank(self.of_customer.get_mut(&session.customer_id), from, to);
+            let conversation = self.conversations.get_mut(&session.conversation_id);
+            rerank(conversation.map(|conversation| &mut conversation.sessions), from, to);
+            return fact;
+        }
         let known = self.sessions.remove(&session.id);
-        let fact = match &known {
-            // Most entries leave their session as it was: one copy serves them all.
-            Some(known) if *known.fact == *session => known.fact.clone(),
-            _ => Arc::new(session.clone()),
-        };
+        let fact = Arc::new(session.clone());
         let told = Latest { fact: fact.clone(), position };
         // In this order, so that a conversation of one session is never without.
         self.rank(&told);
