@@ -3,7 +3,7 @@
 use crate::http;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderName, Method, Request, Response, Version, header};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use axum::routing::Route;
 use futures::future::{BoxFuture, Either, FutureExt as _};
 use std::convert::Infallible;
@@ -42,7 +42,7 @@ impl Translated {
 
 /// True for what is not plain gRPC, which is spoken over HTTP/2 only.
 fn is_from_browser<B>(request: &Request<B>) -> bool {
-    let media_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let media_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     request.version() != Version::HTTP_2 || media_type.is_some_and(|media_type| media_type.starts_with(b"application/grpc-web"))
 }
 
