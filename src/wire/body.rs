@@ -2,10 +2,13 @@
 
 use super::Exact;
 use super::codec::{Any, AnyList, Bool, Code, Codec, Degrees, Int64, Many, Map, MapIfSet, MapOrEmpty, Name, Names, Object, One};
-use super::codec::{Reader, TemplateType, Text, TextList, Tidier, Time, Writer};
+use super::codec::{TemplateType, Text, TextList, Time};
 use super::object::{Fields, Slots, Whole, extras, fields};
 use super::path::Path;
+use super::read::Reader;
 use super::text::{Json, Members, Node};
+use super::tidy::Tidier;
+use super::write::Writer;
 use crate::pb;
 use crate::pb::body::Kind;
 use crate::violation::Reason;

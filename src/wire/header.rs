@@ -1,10 +1,13 @@
 //! The envelope, the header and its objects, key by key.
 
 use super::codec::{Any, Codec};
-use super::codec::{Flag, Int32, Many, Map, MapIfSet, Name, Names, One, Reader, Text, TextList, Tidier, Time, Writer};
+use super::codec::{Flag, Int32, Many, Map, MapIfSet, Name, Names, One, Text, TextList, Time};
 use super::object::{self, Part, Whole, extras, fields};
 use super::path::Path;
+use super::read::Reader;
 use super::text::Node;
+use super::tidy::Tidier;
+use super::write::Writer;
 use crate::pb;
 use crate::pb::SenderType;
 use crate::violation::Reason;

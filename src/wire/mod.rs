@@ -5,7 +5,7 @@
 //! message means the same on both faces of the gateway. On normalised messages decoding what was encoded is the identity.
 //!
 //! There is no second model: [`header`] and [`body`] are tables that say, for each key, which field of the generated type it is
-//! and which [`codec`] knows its JSON.
+//! and which [`codec`] knows its JSON. A codec does three things, each with a pass of its own: [`read`], [`mod@write`] and [`tidy`].
 
 mod body;
 mod codec;
@@ -14,7 +14,10 @@ mod instant;
 mod number;
 mod object;
 mod path;
+mod read;
 mod text;
+mod tidy;
+mod write;
 
 pub use body::type_name;
 pub use instant::{from_millis, parse_iso, to_millis};
@@ -22,10 +25,13 @@ pub use text::SyntaxError;
 
 use crate::pb;
 use crate::violation::{Reason, Violations};
-use codec::{Object, Reader, Tidier, Writer};
+use codec::Object;
 use path::Path;
+use read::{MOST_POINTER, Reader};
 use std::collections::BTreeMap;
 use text::{Document, Json};
+use tidy::Tidier;
+use write::Writer;
 
 /// Literals of free-form numbers that a double cannot hold, by JSON Pointer.
 pub type Exact = BTreeMap<String, String>;
@@ -92,8 +98,8 @@ pub fn normalise(message: &mut pb::CimMessage, bounds: &Bounds) -> Violations {
             format!("exact_numbers needs a JSON number for {:?}, found {:?}", text::excerpt(pointer), text::excerpt(literal));
         violations.add("", Reason::NotANumber, message);
     }
-    for pointer in sent.keys().filter(|pointer| pointer.len() > codec::MOST_POINTER) {
-        let message = format!("exact_numbers needs pointers of at most {} bytes, found {}", codec::MOST_POINTER, pointer.len());
+    for pointer in sent.keys().filter(|pointer| pointer.len() > MOST_POINTER) {
+        let message = format!("exact_numbers needs pointers of at most {} bytes, found {}", MOST_POINTER, pointer.len());
         violations.add("", Reason::TooLong, message);
     }
     message.exact_numbers = live;

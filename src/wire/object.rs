@@ -1,9 +1,12 @@
 //! Objects of the model as tables: one row per key, from which reading, writing and tidying follow.
 
 use super::Exact;
-use super::codec::{Codec, MOST_POINTER, Object, Reader, Tidier, Writer};
+use super::codec::{Codec, Object};
 use super::path::{self, Path};
+use super::read::{MOST_POINTER, Reader};
 use super::text::{Document, Members, Node};
+use super::tidy::Tidier;
+use super::write::Writer;
 use prost_types::{Struct, Value};
 use std::borrow::Cow;
 
@@ -230,7 +233,7 @@ macro_rules! fields {
             fn read_fields(
                 slots: &$crate::wire::object::Slots<'_>,
                 at: &$crate::wire::path::Path<'_>,
-                reader: &mut $crate::wire::codec::Reader,
+                reader: &mut $crate::wire::read::Reader,
                 extras: &mut Option<prost_types::Struct>,
             ) -> Self {
                 $crate::wire::object::fields!(@rows $($field)*);
@@ -242,11 +245,11 @@ macro_rules! fields {
                 object
             }
 
-            fn write_fields(&self, writer: &mut $crate::wire::codec::Writer<'_>) {
+            fn write_fields(&self, writer: &mut $crate::wire::write::Writer<'_>) {
                 $($crate::wire::object::fields!(@write self, $key, $field $(: $codec)? $(, with $part)?; writer);)*
             }
 
-            fn tidy_fields(&mut self, at: &$crate::wire::path::Path<'_>, tidier: &mut $crate::wire::codec::Tidier<'_>) {
+            fn tidy_fields(&mut self, at: &$crate::wire::path::Path<'_>, tidier: &mut $crate::wire::tidy::Tidier<'_>) {
                 $($crate::wire::object::fields!(@tidy self, $key, $field $(: $codec)? $(, with $part)?; at, tidier);)*
             }
 
