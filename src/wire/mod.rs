@@ -55,6 +55,19 @@ pub struct Decoded {
 }
 
 /// Reads a message from documented JSON, nested at most `depth` containers deep. Invents nothing: no id, no time.
+///
+/// ```
+/// use cim_gateway::wire;
+///
+/// let read = wire::decode(br#"{"id": 7, "body": {"type": "PLAIN", "markdownText": "hi", "mood": "good"}}"#, 64)?;
+/// assert!(read.violations.is_empty());
+/// assert_eq!(read.message.id.as_deref(), Some("7"));
+///
+/// let written = wire::encode(&read.message);
+/// let expected = br#"{"id":"7","header":null,"body":{"type":"PLAIN","markdownText":"hi","mood":"good"}}"#;
+/// assert_eq!(written, expected);
+/// # Ok::<(), wire::SyntaxError>(())
+/// ```
 pub fn decode(json: &[u8], depth: usize) -> Result<Decoded, SyntaxError> {
     let document = Document::parse(json, depth)?;
     let mut reader = Reader::default();
