@@ -47,7 +47,7 @@ impl Messages {
             message_id: stored.id().to_owned(),
             conversation_id: session.map(|session| session.conversation_id.clone()).unwrap_or_default(),
             channel_session_id: session.map(|session| session.id.clone()).unwrap_or_default(),
-            submitted_id: submitted_id(stored),
+            submitted_id: stored.submitted_id().unwrap_or_default().to_owned(),
             duplicate: accepted.duplicate,
             accepted_at: stored.entry.accepted_at,
             cursor: self.inbox.store().span().cursor(stored.position).to_string(),
@@ -67,11 +67,6 @@ impl Messages {
     }
 }
 
-/// Id the client sent, where the message got a fresh one.
-fn submitted_id(stored: &Stored) -> String {
-    if stored.claimed_id() == stored.id() { String::new() } else { stored.claimed_id().to_owned() }
-}
-
 /// A stored message as clients see it.
 pub(super) fn accepted_message(stored: &Stored, cursor: Cursor) -> pb::AcceptedMessage {
     pb::AcceptedMessage {
@@ -79,7 +74,7 @@ pub(super) fn accepted_message(stored: &Stored, cursor: Cursor) -> pb::AcceptedM
         cursor: cursor.to_string(),
         accepted_at: stored.entry.accepted_at,
         audiences: stored.entry.audiences.clone(),
-        submitted_id: submitted_id(stored),
+        submitted_id: stored.submitted_id().unwrap_or_default().to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The documented way in: POST a message, get told where it belongs.
 
 use super::problem::Problem;
-use super::{Routes, Settings, view};
+use super::{Routes, Settings};
 use crate::error::Error;
 use crate::inbox::{Accepted, Inbox, Reuse};
 use crate::wire;
@@ -103,7 +103,7 @@ impl<'a> Receipt<'a> {
             message_id: accepted.stored.id(),
             conversation_id: session.map(|session| session.conversation_id.as_str()),
             channel_session_id: session.map(|session| session.id.as_str()),
-            submitted_id: view::submitted_id(&accepted.stored),
+            submitted_id: accepted.stored.submitted_id(),
             duplicate: accepted.duplicate,
         }
     }

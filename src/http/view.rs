@@ -27,7 +27,7 @@ pub(super) fn write(out: &mut Vec<u8>, stored: &Stored, cursor: Cursor) {
         cursor: cursor.to_string(),
         accepted_at: rfc3339(stored.entry.accepted_at.unwrap_or_default()),
         audiences: stored.entry.audiences().map(audience_name).collect(),
-        submitted_id: submitted_id(stored),
+        submitted_id: stored.submitted_id(),
     };
     out.extend_from_slice(b"{\"message\":");
     match &stored.entry.message {
@@ -42,11 +42,6 @@ pub(super) fn write(out: &mut Vec<u8>, stored: &Stored, cursor: Cursor) {
 /// `value` as JSON.
 pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("texts, numbers and lists of them always have a JSON form")
-}
-
-/// The id that the client sent, where the gateway gave the message a fresh one.
-pub(super) fn submitted_id(stored: &Stored) -> Option<&str> {
-    Some(stored.claimed_id()).filter(|claimed| *claimed != stored.id())
 }
 
 /// The name of an audience as JSON has it.

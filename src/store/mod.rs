@@ -125,6 +125,11 @@ impl Stored {
         if submitted.is_empty() { self.id() } else { submitted }
     }
 
+    /// The id the client sent, where the message got a fresh one because it was taken.
+    pub fn submitted_id(&self) -> Option<&str> {
+        Some(self.claimed_id()).filter(|claimed| *claimed != self.id())
+    }
+
     /// The id the message has.
     pub fn id(&self) -> &str {
         self.entry.message.as_ref().and_then(|message| message.id.as_deref()).unwrap_or_default()
