@@ -4,11 +4,10 @@
 //! slows a writer, and none keeps more than a page in memory.
 
 use crate::error::Error;
-use crate::pb::{self, Audience, SenderType};
-use crate::store::{self, Cursor, Page, Position, Span, Store, Stored};
+use crate::store::{self, Cursor, Filter, Page, Position, Store, Stored};
 use crate::wire;
 use prost_types::Timestamp;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -30,45 +29,6 @@ pub struct Settings {
     pub heartbeat_skipped: u64,
     /// Most streams open at a time.
     pub max_streams: usize,
-}
-
-/// Which messages a reader wants: AND across the sets, OR within; an empty set wants all.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Service identifiers of the channel.
-    pub service_identifiers: HashSet<String>,
-    /// Conversations.
-    pub conversation_ids: HashSet<String>,
-    /// Channel sessions.
-    pub channel_session_ids: HashSet<String>,
-    /// Types of the body, as JSON has them.
-    pub body_types: HashSet<String>,
-    /// Kinds of sender.
-    pub sender_types: HashSet<SenderType>,
-    /// Who the message is for.
-    pub audiences: HashSet<Audience>,
-}
-
-impl Filter {
-    /// True if the reader wants this entry.
-    fn matches(&self, stored: &Stored) -> bool {
-        let message = stored.entry.message.as_ref();
-        let header = message.and_then(|message| message.header.as_ref());
-        let service =
-            header.and_then(|header| header.channel_data.as_ref()).and_then(|channel| channel.service_identifier.as_ref());
-        let body_type = message.and_then(|message| message.body.as_ref()).and_then(wire::type_name);
-        let sender = header.and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type);
-        wants(&self.service_identifiers, service)
-            && wants(&self.conversation_ids, header.and_then(|header| header.conversation_id.as_ref()))
-            && wants(&self.channel_session_ids, header.and_then(|header| header.channel_session_id.as_ref()))
-            && (self.body_types.is_empty() || body_type.is_some_and(|body_type| self.body_types.contains(body_type)))
-            && wants(&self.sender_types, sender.as_ref())
-            && (self.audiences.is_empty() || stored.entry.audiences().any(|audience| self.audiences.contains(&audience)))
-    }
-}
-
-fn wants<T: Eq + std::hash::Hash>(wanted: &HashSet<T>, found: Option<&T>) -> bool {
-    wanted.is_empty() || found.is_some_and(|found| wanted.contains(found))
 }
 
 /// Where a reader starts.
@@ -120,7 +80,7 @@ impl Feed {
         let durable = self.store.durable();
         let span = self.store.span();
         let position = match start {
-            Start::After(cursor) => checked(cursor, &span)?,
+            Start::After(cursor) => self.checked(cursor)?,
             Start::Since(time) => self.store.before(time).await?,
             Start::Earliest => span.oldest.previous(),
             Start::Latest => span.end,
@@ -132,6 +92,7 @@ impl Feed {
             epoch: span.epoch,
             position,
             page: VecDeque::new(),
+            reached: position,
             skipped: 0,
             skippable: self.settings.heartbeat_skipped,
             heartbeat,
@@ -141,18 +102,19 @@ impl Feed {
             _place: place,
         })
     }
-}
 
-/// The position of a cursor that can be read from.
-fn checked(cursor: Cursor, span: &Span) -> Result<Position, Error> {
-    let oldest = span.cursor(span.oldest.previous());
-    if cursor.epoch != span.epoch || cursor.position > span.end {
-        return Err(Error::CursorUnknown { oldest });
+    /// The position of a cursor that can be read from.
+    fn checked(&self, cursor: Cursor) -> Result<Position, Error> {
+        let span = self.store.span();
+        let oldest = span.cursor(span.oldest.previous());
+        if !self.store.knows(cursor) {
+            return Err(Error::CursorUnknown { oldest });
+        }
+        if cursor.position < oldest.position {
+            return Err(Error::CursorExpired { oldest });
+        }
+        Ok(cursor.position)
     }
-    if cursor.position < oldest.position {
-        return Err(Error::CursorExpired { oldest });
-    }
-    Ok(cursor.position)
 }
 
 /// One reader's way through the log.
@@ -164,6 +126,8 @@ pub struct Subscription {
     /// The last entry that was looked at.
     position: Position,
     page: VecDeque<Stored>,
+    /// How far the log was looked through for the page.
+    reached: Position,
     /// Entries passed over since the last event.
     skipped: u64,
     skippable: u64,
@@ -188,22 +152,24 @@ impl Subscription {
                 return Err(Error::ShuttingDown);
             }
             while let Some(stored) = self.page.pop_front() {
+                self.pass(stored.position.previous());
                 self.position = stored.position;
-                if self.filter.matches(&stored) && !is_stale(&stored) {
+                if !is_stale(&stored) {
                     self.skipped = 0;
                     self.next_heartbeat = Instant::now() + self.heartbeat;
                     return Ok(Event::Notification(stored, self.cursor()));
                 }
                 self.skipped += 1;
-                if self.skipped >= self.skippable {
-                    return Ok(self.beat());
-                }
+            }
+            self.pass(self.reached);
+            if self.skipped >= self.skippable {
+                return Ok(self.beat());
             }
             let durable = *self.durable.borrow_and_update();
             if self.position < durable {
                 // A reader that wants little goes through much without ever waiting: others get their turn.
                 tokio::task::coop::consume_budget().await;
-                self.page = self.read().await?.into();
+                self.read().await?;
                 continue;
             }
             tokio::select! {
@@ -215,14 +181,23 @@ impl Subscription {
         }
     }
 
-    async fn read(&self) -> Result<Vec<Stored>, Error> {
-        self.store.read(self.position, PAGE).await.map_err(|error| match error {
+    /// Passes over what lies up to `position` and is not wanted.
+    fn pass(&mut self, position: Position) {
+        self.skipped += position.0.saturating_sub(self.position.0);
+        self.position = self.position.max(position);
+    }
+
+    async fn read(&mut self) -> Result<(), Error> {
+        let scan = self.store.scan(self.position, PAGE, &self.filter).await.map_err(|error| match error {
             // Retention has overtaken this reader.
             store::Error::Expired { oldest, .. } => {
                 Error::CursorExpired { oldest: Cursor { epoch: self.epoch, position: oldest.previous() } }
             }
             error @ store::Error::Unavailable { .. } => Error::Store(error),
-        })
+        })?;
+        self.page = scan.entries.into();
+        self.reached = scan.reached;
+        Ok(())
     }
 
     fn beat(&mut self) -> Event {
@@ -246,14 +221,15 @@ fn is_stale(stored: &Stored) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pb;
     use crate::pb::body::Kind;
+    use crate::pb::{self, Audience, SenderType};
     use crate::pb::store::{Entry, Session};
     use crate::store::memory::Memory;
-    use crate::store::{AppendError, Claim, Error as StoreError, Stage};
+    use crate::store::{AppendError, Claim, Error as StoreError, Scan, Span, Stage, Staged};
     use async_trait::async_trait;
     use futures::FutureExt as _;
     use proptest::prelude::*;
+    use std::collections::HashSet;
 
     const SETTINGS: Settings = Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 10_000, max_streams: 3 };
 
@@ -533,18 +509,19 @@ mod tests {
 
     #[async_trait]
     impl Store for Aged {
-        async fn read(&self, after: Position, page: Page) -> Result<Vec<Stored>, StoreError> {
+        async fn scan(&self, after: Position, page: Page, filter: &Filter) -> Result<Scan, StoreError> {
             let accepted_at = Some(Timestamp::from(SystemTime::now() - self.age));
             let age = |stored: Stored| Stored { entry: Arc::new(Entry { accepted_at, ..Entry::clone(&stored.entry) }), ..stored };
-            Ok(self.store.read(after, page).await?.into_iter().map(age).collect())
+            let scan = self.store.scan(after, page, filter).await?;
+            Ok(Scan { entries: scan.entries.into_iter().map(age).collect(), ..scan })
         }
 
         async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, StoreError> {
             self.store.claim(id, fingerprint).await
         }
 
-        async fn append(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Vec<Stored>, AppendError> {
-            self.store.append(claim, stage).await
+        async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
+            self.store.stage(claim, stage).await
         }
 
         async fn message(&self, id: &str) -> Result<Option<Stored>, StoreError> {

@@ -4,7 +4,7 @@
 //! tells: a session that was silent for so long is forgotten, and so are the ids of its messages.
 
 use super::facts::State;
-use super::{AppendError, Claim, Error, Page, Position, Span, Stage, Store, Stored};
+use super::{AppendError, Claim, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
 use crate::pb;
 use crate::wire;
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
 use prost_types::Timestamp;
 use std::collections::{HashMap, VecDeque};
+use std::future::ready;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{oneshot, watch};
@@ -22,6 +23,9 @@ const ENTRY_OVERHEAD: usize = 4096;
 /// How many times larger an entry is in memory than as protobuf, roughly. Free-form JSON of very many small objects is larger still:
 /// each takes some 700 bytes.
 const ENTRY_EXPANSION: usize = 3;
+
+/// Most entries that one scan looks at: the lock is held meanwhile.
+const SCANNED: usize = 1024;
 
 /// A log in memory.
 #[derive(Debug, Clone)]
@@ -167,7 +171,7 @@ impl Store for Memory {
         Ok(Claim { taken: first.is_some(), same_content, _lease: Box::new(lease) })
     }
 
-    async fn append(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Vec<Stored>, AppendError> {
+    async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
         let mut log = self.log();
         let frame = stage(log.state.facts()).map_err(AppendError::Refused)?;
         // The clock may be set back; the log's may not.
@@ -182,10 +186,10 @@ impl Store for Memory {
         self.shared.durable.send_replace(end);
         drop(log);
         drop(claim);
-        Ok(stored)
+        Ok(Staged::new(ready(Ok(stored))))
     }
 
-    async fn read(&self, after: Position, page: Page) -> Result<Vec<Stored>, Error> {
+    async fn scan(&self, after: Position, page: Page, filter: &Filter) -> Result<Scan, Error> {
         let log = self.log();
         let (asked, oldest) = (after.next(), log.oldest());
         if asked < oldest {
@@ -193,11 +197,18 @@ impl Store for Memory {
         }
         let start = usize::try_from(asked.0 - oldest.0).unwrap_or(usize::MAX).min(log.entries.len());
         let mut bytes = 0;
-        let read = log.entries.range(start..).take(page.entries).enumerate().take_while(|(i, kept)| {
-            bytes += kept.message_bytes;
-            *i == 0 || bytes <= page.bytes
-        });
-        Ok(read.map(|(_, kept)| kept.stored.clone()).collect())
+        let mut scan = Scan { entries: Vec::new(), reached: after };
+        for kept in log.entries.range(start..).take(SCANNED) {
+            if filter.matches(&kept.stored.entry) {
+                bytes += kept.message_bytes;
+                if scan.entries.len() == page.entries || (bytes > page.bytes && !scan.entries.is_empty()) {
+                    break;
+                }
+                scan.entries.push(kept.stored.clone());
+            }
+            scan.reached = kept.stored.position;
+        }
+        Ok(scan)
     }
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {

@@ -23,7 +23,9 @@
 //!
 //! **Retention.** Old entries go, oldest first. Reading below [`Span::oldest`] is an error, never a silent gap.
 
+mod disk;
 mod facts;
+mod filter;
 pub mod memory;
 
 #[cfg(test)]
@@ -31,12 +33,14 @@ mod conformance;
 
 pub(crate) use facts::customer_numbers;
 pub use facts::{CustomerFacts, Facts, SessionKey};
+pub use filter::Filter;
 
 use crate::pb;
 use crate::violation::Violations;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures::future::BoxFuture;
 use prost_types::Timestamp;
 use std::any::Any;
 use std::fmt;
@@ -177,6 +181,36 @@ pub type Frame = Vec<pb::store::Entry>;
 /// must not block. Its refusal leaves nothing behind.
 pub type Stage<'s> = Box<dyn FnOnce(&dyn Facts) -> Result<Frame, Violations> + Send + 's>;
 
+/// A frame that has its place in the log and is on its way to becoming durable. Dropping it does not call the frame back.
+pub struct Staged(BoxFuture<'static, Result<Vec<Stored>, Error>>);
+
+impl Staged {
+    /// A frame that `durable` tells of.
+    pub(crate) fn new(durable: impl Future<Output = Result<Vec<Stored>, Error>> + Send + 'static) -> Self {
+        Self(Box::pin(durable))
+    }
+
+    /// The frame as stored, once it is durable.
+    pub async fn durable(self) -> Result<Vec<Stored>, Error> {
+        self.0.await
+    }
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged").finish_non_exhaustive()
+    }
+}
+
+/// What a look through the log has found.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// The entries that the filter wants, oldest first.
+    pub entries: Vec<Stored>,
+    /// How far the log was looked through: every entry up to here is in `entries`, was not wanted, or is not for readers.
+    pub reached: Position,
+}
+
 /// How much to read at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
@@ -223,11 +257,29 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Claims a client's id, once every earlier claim on it is settled. `fingerprint` is the content that it wants to append.
     async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, Error>;
 
+    /// Gives the frame that `stage` makes its place in the log; `claim` is settled once it is durable. A frame must not be empty.
+    async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError>;
+
     /// Appends the frame that `stage` makes, durably, and settles `claim`. Returns the frame as stored. A frame must not be empty.
-    async fn append(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Vec<Stored>, AppendError>;
+    async fn append(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Vec<Stored>, AppendError> {
+        Ok(self.stage(claim, stage).await?.durable().await?)
+    }
+
+    /// Looks through the log after `after` for entries that `filter` wants, for at most a page of them. It may stop before the page
+    /// is full: [`Scan::reached`] tells where to go on. Only at the durable end is that `after` itself.
+    async fn scan(&self, after: Position, page: Page, filter: &Filter) -> Result<Scan, Error>;
 
     /// The entries after `after`, oldest first, at most a page. Empty if there are none yet.
-    async fn read(&self, after: Position, page: Page) -> Result<Vec<Stored>, Error>;
+    async fn read(&self, after: Position, page: Page) -> Result<Vec<Stored>, Error> {
+        let (mut after, everything) = (after, Filter::default());
+        loop {
+            let scan = self.scan(after, page, &everything).await?;
+            if !scan.entries.is_empty() || scan.reached <= after || page.entries == 0 {
+                return Ok(scan.entries);
+            }
+            after = scan.reached;
+        }
+    }
 
     /// The message that has this id now. Ephemeral entries have no look-up.
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error>;
@@ -241,6 +293,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// What can be read now.
     fn span(&self) -> Span;
+
+    /// True if the entry that a cursor stands at is still the one that it was given out for: its history was not rewound since.
+    fn knows(&self, cursor: Cursor) -> bool {
+        let span = self.span();
+        cursor.epoch == span.epoch && cursor.position <= span.end
+    }
 
     /// The durable position as it rises. A receiver that looks away sees the latest.
     fn durable(&self) -> watch::Receiver<Position>;

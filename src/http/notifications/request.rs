@@ -1,9 +1,10 @@
 //! What a reader asks for: which notifications, from where, and how often a sign of life.
 
 use crate::error::Error;
-use crate::feed::{Filter, Start};
+use crate::feed::Start;
 use crate::http::query::{self, Query, excerpt, invalid};
 use crate::pb::{Audience, SenderType};
+use crate::store::Filter;
 use crate::wire;
 use axum::http::HeaderValue;
 use std::collections::HashSet;

@@ -1,0 +1,45 @@
+//! Which entries a reader wants.
+
+use crate::pb::store::Entry;
+use crate::pb::{self, Audience, SenderType};
+use crate::wire;
+use std::collections::HashSet;
+
+/// Which messages a reader wants: AND across the sets, OR within; an empty set wants all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Service identifiers of the channel.
+    pub service_identifiers: HashSet<String>,
+    /// Conversations.
+    pub conversation_ids: HashSet<String>,
+    /// Channel sessions.
+    pub channel_session_ids: HashSet<String>,
+    /// Types of the body, as JSON has them.
+    pub body_types: HashSet<String>,
+    /// Kinds of sender.
+    pub sender_types: HashSet<SenderType>,
+    /// Who the message is for.
+    pub audiences: HashSet<Audience>,
+}
+
+impl Filter {
+    /// True if the reader wants this entry.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        let message = entry.message.as_ref();
+        let header = message.and_then(|message| message.header.as_ref());
+        let service =
+            header.and_then(|header| header.channel_data.as_ref()).and_then(|channel| channel.service_identifier.as_ref());
+        let body_type = message.and_then(|message| message.body.as_ref()).and_then(wire::type_name);
+        let sender = header.and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type);
+        wants(&self.service_identifiers, service)
+            && wants(&self.conversation_ids, header.and_then(|header| header.conversation_id.as_ref()))
+            && wants(&self.channel_session_ids, header.and_then(|header| header.channel_session_id.as_ref()))
+            && (self.body_types.is_empty() || body_type.is_some_and(|body_type| self.body_types.contains(body_type)))
+            && wants(&self.sender_types, sender.as_ref())
+            && (self.audiences.is_empty() || entry.audiences().any(|audience| self.audiences.contains(&audience)))
+    }
+}
+
+fn wants<T: Eq + std::hash::Hash>(wanted: &HashSet<T>, found: Option<&T>) -> bool {
+    wanted.is_empty() || found.is_some_and(|found| wanted.contains(found))
+}
