@@ -2,11 +2,11 @@
 //!
 //! [`State::apply`] is pure: it needs no clock and no configuration, so that the same entries always give the same facts.
 
+use super::hash::HashKey;
 use super::{Position, Stored};
 use crate::pb;
 use crate::wire::Exact;
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ pub trait Facts {
 }
 
 /// True while a session has not ended.
-const fn is_active(session: &pb::store::Session) -> bool {
+pub(super) const fn is_active(session: &pb::store::Session) -> bool {
     session.ended_at.is_none()
 }
 
@@ -75,38 +75,39 @@ const fn is_active(session: &pb::store::Session) -> bool {
 /// They are a function of the entries that are kept: to forget the oldest entry leaves what applying the others alone would give.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct State {
+    key: HashKey,
     sessions: HashMap<String, Latest<Arc<pb::store::Session>>>,
     of_key: HashMap<SessionKey, Ranked>,
     of_address: HashMap<Address, Ranked>,
     of_customer: HashMap<String, Ranked>,
     conversations: HashMap<String, Conversation>,
     customers: HashMap<String, Latest<Arc<CustomerFacts>>>,
-    ids: HashMap<String, VecDeque<Accepted>>,
-    /// The messages whose id was taken, so that they got a fresh one: the latest of each content. A client may send one id for ever.
-    renewed: HashMap<Renewed, Position>,
+    ids: BTreeMap<IdKey, Option<Arc<pb::store::Session>>>,
 }
 
-/// A content sent under a taken id.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Renewed {
-    id: String,
-    fingerprint: Vec<u8>,
+/// A message under one of its ids. The order makes the look-ups short that acceptance needs, however often a client sends one id.
+/// Only hashes are kept: who must be certain compares the entry at the position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct IdKey {
+    /// Hash of the id.
+    pub(super) hash: i64,
+    /// Whether the message has another id now, and 32 bits of the fingerprint of its content; see [`content`].
+    pub(super) content: i64,
+    /// The message.
+    pub(super) position: Position,
 }
 
-impl Renewed {
-    /// What an entry renewed; none if its message has the id that was sent.
-    fn of(stored: &Stored) -> Option<Self> {
-        let submission = stored.entry.submission.as_ref().filter(|_| stored.claimed_id() != stored.id())?;
-        Some(Self { id: submission.id.clone(), fingerprint: submission.fingerprint.clone() })
-    }
+/// What [`IdKey::content`] is of a content with this fingerprint.
+pub(super) fn content(renewed: bool, fingerprint: &[u8]) -> i64 {
+    // The first byte is the number of the algorithm.
+    let mut bits = [0; 4];
+    bits.iter_mut().zip(fingerprint.iter().skip(1)).for_each(|(bit, byte)| *bit = *byte);
+    i64::from(renewed) << 32 | i64::from(u32::from_le_bytes(bits))
 }
 
-/// A message accepted under an id.
-#[derive(Debug, PartialEq)]
-struct Accepted {
-    position: Position,
-    /// Its session as it stood then.
-    session: Option<Arc<pb::store::Session>>,
+/// What [`IdKey::hash`] is of an id.
+pub(super) fn id_hash(key: HashKey, id: &str) -> i64 {
+    key.hash(id.as_bytes()).cast_signed()
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -123,28 +124,52 @@ impl Address {
 
 /// A fact and the entry that told it last.
 #[derive(Debug, PartialEq)]
-struct Latest<T> {
-    fact: T,
-    position: Position,
+pub(super) struct Latest<T> {
+    /// The fact.
+    pub(super) fact: T,
+    /// The message that told it last: its place among others that could be meant.
+    pub(super) position: Position,
+    /// The entry that tells it: a later one, if it was carried forward.
+    pub(super) told: Position,
 }
 
 /// Sessions in the order in which they could be meant; the last one is.
 type Ranked = BTreeMap<Rank, Arc<pb::store::Session>>;
 
-/// See [`Facts`]. An entry tells one session, so that no two have the same rank.
+/// See [`Facts`]. A message tells one session, so that no two have the same rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
+pub(super) struct Rank {
     active: bool,
     ended_at: (i64, i32),
-    /// The session's latest entry.
+    /// The session's latest message.
     position: Position,
 }
 
 impl Rank {
-    fn of(known: &Latest<Arc<pb::store::Session>>) -> Self {
-        let ended_at = known.fact.ended_at.map_or((0, 0), |time| (time.seconds, time.nanos));
-        Self { active: is_active(&known.fact), ended_at, position: known.position }
+    /// The rank of a session whose latest message is at `position`.
+    pub(super) fn of(session: &pb::store::Session, position: Position) -> Self {
+        let ended_at = session.ended_at.map_or((0, 0), |time| (time.seconds, time.nanos));
+        Self { active: is_active(session), ended_at, position }
     }
+}
+
+impl Latest<Arc<pb::store::Session>> {
+    fn rank(&self) -> Rank {
+        Rank::of(&self.fact, self.position)
+    }
+}
+
+/// What several sessions have in common, so that one of them could be meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Common<'c> {
+    /// One customer on one channel.
+    Key(&'c SessionKey),
+    /// An address on channels of one type.
+    Address { channel_type: &'c str, address: &'c str },
+    /// The customer.
+    Customer(&'c str),
+    /// The conversation.
+    Conversation(&'c str),
 }
 
 fn insert<K: Eq + Hash>(index: &mut HashMap<K, Ranked>, key: K, rank: Rank, session: &Arc<pb::store::Session>) {
@@ -169,15 +194,6 @@ fn rerank(ranked: Option<&mut Ranked>, from: Rank, to: Rank) {
     }
 }
 
-fn last<K, Q>(index: &HashMap<K, Ranked>, key: &Q) -> Option<Arc<pb::store::Session>>
-where
-    K: Eq + Hash + Borrow<Q>,
-    Q: Eq + Hash + ?Sized,
-{
-    let (_, session) = index.get(key)?.last_key_value()?;
-    Some(session.clone())
-}
-
 #[derive(Debug, Default, PartialEq)]
 struct Conversation {
     sessions: Ranked,
@@ -186,36 +202,70 @@ struct Conversation {
 }
 
 impl State {
+    /// The facts of no entries. Ids are hashed with `key`.
+    pub(super) fn new(key: HashKey) -> Self {
+        Self { key, ..Self::default() }
+    }
+
+    /// What ids are hashed with.
+    pub(super) const fn key(&self) -> HashKey {
+        self.key
+    }
+
     /// Takes in the next entry.
     pub(super) fn apply(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
-        let session = entry.session.as_ref().map(|session| self.apply_session(*position, session));
+        if let Some(carried) = &entry.carried {
+            self.apply_carried(*position, carried);
+        }
+        let session = entry.session.as_ref().map(|session| self.apply_session(*position, *position, session));
         if let Some(session) = &session {
             self.apply_customer(*position, session, entry.message.as_ref());
         }
-        if entry.ephemeral {
+        if entry.ephemeral || entry.message.is_none() {
             return;
         }
-        for id in ids(stored) {
-            let accepted = Accepted { position: *position, session: session.clone() };
-            self.ids.entry(id.to_owned()).or_default().push_back(accepted);
-        }
-        if let Some(renewed) = Renewed::of(stored) {
-            self.renewed.insert(renewed, *position);
+        for key in self.id_keys(stored) {
+            self.ids.insert(key, session.clone());
         }
         if let Some(conversation) = session.and_then(|session| self.conversations.get_mut(&session.conversation_id)) {
             conversation.newest = *position;
         }
     }
 
-    fn apply_session(&mut self, position: Position, session: &pb::store::Session) -> Arc<pb::store::Session> {
+    /// The keys under which a message is found: of the id it has, and of the one the client sent.
+    fn id_keys(&self, stored: &Stored) -> impl Iterator<Item = IdKey> + use<> {
+        let fingerprint = stored.entry.submission.as_ref().map_or(&[][..], |submission| &submission.fingerprint);
+        let key = |id: &str, renewed| IdKey {
+            hash: id_hash(self.key, id),
+            content: content(renewed, fingerprint),
+            position: stored.position,
+        };
+        let own = key(stored.id(), false);
+        std::iter::once(own).chain(stored.submitted_id().map(|claimed| key(claimed, true)))
+    }
+
+    fn apply_carried(&mut self, told: Position, carried: &pb::store::Carried) {
+        let Some(session) = &carried.session else { return };
+        let position = Position(carried.position);
+        let session = self.apply_session(position, told, session);
+        if let Some(customer) = &carried.customer {
+            let fact = Arc::new(CustomerFacts {
+                customer: customer.customer.clone().unwrap_or_default(),
+                exact_numbers: customer.exact_numbers.clone(),
+            });
+            self.customers.insert(session.customer_id.clone(), Latest { fact, position, told });
+        }
+    }
+
+    fn apply_session(&mut self, position: Position, told: Position, session: &pb::store::Session) -> Arc<pb::store::Session> {
         if let Some(known) = self.sessions.get_mut(&session.id)
             && *known.fact == *session
         {
             // Most entries leave their session as it was, but for its rank.
-            let (from, fact) = (Rank::of(known), known.fact.clone());
-            known.position = position;
-            let to = Rank::of(known);
+            let (from, fact) = (known.rank(), known.fact.clone());
+            (known.position, known.told) = (position, told);
+            let to = known.rank();
             rerank(self.of_key.get_mut(&SessionKey::of(session)), from, to);
             rerank(self.of_address.get_mut(&Address::of(session)), from, to);
             rerank(self.of_customer.get_mut(&session.customer_id), from, to);
@@ -225,13 +275,13 @@ impl State {
         }
         let known = self.sessions.remove(&session.id);
         let fact = Arc::new(session.clone());
-        let told = Latest { fact: fact.clone(), position };
+        let latest = Latest { fact: fact.clone(), position, told };
         // In this order, so that a conversation of one session is never without.
-        self.rank(&told);
+        self.rank(&latest);
         if let Some(known) = &known {
             self.unrank(known);
         }
-        self.sessions.insert(session.id.clone(), told);
+        self.sessions.insert(session.id.clone(), latest);
         fact
     }
 
@@ -241,17 +291,17 @@ impl State {
         let exact_numbers = customer_numbers(&message.exact_numbers);
         match self.customers.get_mut(&session.customer_id) {
             Some(known) if known.fact.customer == *customer && known.fact.exact_numbers == exact_numbers => {
-                known.position = position;
+                (known.position, known.told) = (position, position);
             }
             _ => {
                 let fact = Arc::new(CustomerFacts { customer: customer.clone(), exact_numbers });
-                self.customers.insert(session.customer_id.clone(), Latest { fact, position });
+                self.customers.insert(session.customer_id.clone(), Latest { fact, position, told: position });
             }
         }
     }
 
     fn rank(&mut self, known: &Latest<Arc<pb::store::Session>>) {
-        let (rank, session) = (Rank::of(known), &known.fact);
+        let (rank, session) = (known.rank(), &known.fact);
         insert(&mut self.of_key, SessionKey::of(session), rank, session);
         insert(&mut self.of_address, Address::of(session), rank, session);
         insert(&mut self.of_customer, session.customer_id.clone(), rank, session);
@@ -260,7 +310,7 @@ impl State {
     }
 
     fn unrank(&mut self, known: &Latest<Arc<pb::store::Session>>) {
-        let (rank, session) = (Rank::of(known), &known.fact);
+        let (rank, session) = (known.rank(), &known.fact);
         remove(&mut self.of_key, &SessionKey::of(session), rank);
         remove(&mut self.of_address, &Address::of(session), rank);
         remove(&mut self.of_customer, &session.customer_id, rank);
@@ -275,18 +325,8 @@ impl State {
     /// Drops the oldest entry, and every fact that no younger entry tells.
     pub(super) fn forget(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
-        for id in ids(stored) {
-            if let Some(accepted) = self.ids.get_mut(id) {
-                if accepted.front().is_some_and(|oldest| oldest.position == *position) {
-                    accepted.pop_front();
-                }
-                if accepted.is_empty() {
-                    self.ids.remove(id);
-                }
-            }
-        }
-        if let Some(renewed) = Renewed::of(stored).filter(|renewed| self.renewed.get(renewed) == Some(position)) {
-            self.renewed.remove(&renewed);
+        for key in self.id_keys(stored) {
+            self.ids.remove(&key);
         }
         let Some(session) = &entry.session else { return };
         if let Some(conversation) = self.conversations.get_mut(&session.conversation_id)
@@ -294,24 +334,86 @@ impl State {
         {
             conversation.newest = Position::default();
         }
-        if self.sessions.get(&session.id).is_some_and(|known| known.position == *position)
+        if self.sessions.get(&session.id).is_some_and(|known| known.told == *position)
             && let Some(known) = self.sessions.remove(&session.id)
         {
             self.unrank(&known);
         }
-        if self.customers.get(&session.customer_id).is_some_and(|known| known.position == *position) {
+        if self.customers.get(&session.customer_id).is_some_and(|known| known.told == *position) {
             self.customers.remove(&session.customer_id);
         }
     }
 
-    /// The oldest entry accepted under an id. If a message has that id, it is this one: the others were renewed.
-    pub(super) fn first(&self, id: &str) -> Option<Position> {
-        Some(self.ids.get(id)?.front()?.position)
+    /// Messages that seem to have, or to have been sent with, `id`: oldest first among those of one content.
+    pub(super) fn with_id(&self, id: &str) -> impl DoubleEndedIterator<Item = (IdKey, Option<&Arc<pb::store::Session>>)> {
+        let hash = id_hash(self.key, id);
+        self.ids_between(hash, i64::MIN, i64::MAX)
     }
 
-    /// The latest entry that got a fresh id because `id` was taken, of the content `fingerprint`.
-    pub(super) fn renewed(&self, id: &str, fingerprint: &[u8]) -> Option<Position> {
-        self.renewed.get(&Renewed { id: id.to_owned(), fingerprint: fingerprint.to_owned() }).copied()
+    /// Messages that seem to have `id` now.
+    pub(super) fn named(&self, id: &str) -> impl Iterator<Item = Position> {
+        let hash = id_hash(self.key, id);
+        self.ids_between(hash, 0, i64::from(u32::MAX)).map(|(key, _)| key.position)
+    }
+
+    /// Messages that seem to have been accepted under `id` with a content, latest first.
+    pub(super) fn with_content(&self, id: &str, fingerprint: &[u8]) -> impl Iterator<Item = Position> {
+        let hash = id_hash(self.key, id);
+        let [kept, renewed] = [false, true].map(|renewed| {
+            let content = content(renewed, fingerprint);
+            self.ids_between(hash, content, content).rev().map(|(key, _)| key.position)
+        });
+        // Those that were renewed came later.
+        renewed.chain(kept)
+    }
+
+    fn ids_between(
+        &self,
+        hash: i64,
+        least: i64,
+        most: i64,
+    ) -> impl DoubleEndedIterator<Item = (IdKey, Option<&Arc<pb::store::Session>>)> {
+        let from = IdKey { hash, content: least, position: Position(0) };
+        let to = IdKey { hash, content: most, position: Position(u64::MAX) };
+        self.ids.range(from..=to).map(|(key, session)| (*key, session.as_ref()))
+    }
+
+    /// The session that is meant among those with something in common, those that `passed_over` names excepted.
+    pub(super) fn meant(
+        &self,
+        common: Common<'_>,
+        passed_over: &dyn Fn(&str) -> bool,
+    ) -> Option<(Rank, Arc<pb::store::Session>)> {
+        let ranked = match common {
+            Common::Key(key) => self.of_key.get(key),
+            Common::Address { channel_type, address } => {
+                self.of_address.get(&Address { channel_type: channel_type.to_owned(), address: address.to_owned() })
+            }
+            Common::Customer(id) => self.of_customer.get(id),
+            Common::Conversation(id) => self.conversations.get(id).map(|conversation| &conversation.sessions),
+        };
+        let mut best_first = ranked?.iter().rev();
+        best_first.find(|(_, session)| !passed_over(&session.id)).map(|(rank, session)| (*rank, session.clone()))
+    }
+
+    /// Every session that is told.
+    pub(super) const fn sessions(&self) -> &HashMap<String, Latest<Arc<pb::store::Session>>> {
+        &self.sessions
+    }
+
+    /// Every customer that is told.
+    pub(super) const fn customers(&self) -> &HashMap<String, Latest<Arc<CustomerFacts>>> {
+        &self.customers
+    }
+
+    /// Every message by its ids, in the order of the keys.
+    pub(super) const fn ids(&self) -> &BTreeMap<IdKey, Option<Arc<pb::store::Session>>> {
+        &self.ids
+    }
+
+    /// Every conversation that is told and its newest message in the history, 0 if it has none.
+    pub(super) fn conversations(&self) -> impl Iterator<Item = (&str, Position)> {
+        self.conversations.iter().map(|(id, conversation)| (id.as_str(), conversation.newest))
     }
 
     /// The newest message of a conversation's history, 0 if it has none; none for an unknown conversation.
@@ -323,13 +425,6 @@ impl State {
     pub(super) const fn facts(&self) -> &dyn Facts {
         self
     }
-}
-
-/// The ids under which an entry is found: the client's, and the one it has.
-fn ids(stored: &Stored) -> impl Iterator<Item = &str> {
-    let own = stored.id();
-    let claimed = stored.claimed_id();
-    std::iter::once(own).chain((claimed != own).then_some(claimed))
 }
 
 /// The exact numbers that belong to the customer of a message.
@@ -344,12 +439,11 @@ impl Facts for State {
     }
 
     fn latest_session(&self, key: &SessionKey) -> Option<Arc<pb::store::Session>> {
-        last(&self.of_key, key)
+        Some(self.meant(Common::Key(key), &|_| false)?.1)
     }
 
     fn session_of_conversation(&self, conversation: &str) -> Option<Arc<pb::store::Session>> {
-        let (_, session) = self.conversations.get(conversation)?.sessions.last_key_value()?;
-        Some(session.clone())
+        Some(self.meant(Common::Conversation(conversation), &|_| false)?.1)
     }
 
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
@@ -357,18 +451,18 @@ impl Facts for State {
     }
 
     fn customer_at(&self, channel_type: &str, address: &str) -> Option<String> {
-        let address = Address { channel_type: channel_type.to_owned(), address: address.to_owned() };
-        last(&self.of_address, &address).map(|session| session.customer_id.clone())
+        let (_, session) = self.meant(Common::Address { channel_type, address }, &|_| false)?;
+        Some(session.customer_id.clone())
     }
 
     fn active_conversation(&self, customer: &str) -> Option<String> {
-        let session = last(&self.of_customer, customer).filter(|session| is_active(session))?;
-        Some(session.conversation_id.clone())
+        let (_, session) = self.meant(Common::Customer(customer), &|_| false)?;
+        is_active(&session).then(|| session.conversation_id.clone())
     }
 
     fn session_of_message(&self, id: &str) -> Option<Arc<pb::store::Session>> {
-        let accepted = self.ids.get(id)?.back()?;
-        self.session(&accepted.session.as_ref()?.id)
+        let (_, session) = self.with_id(id).max_by_key(|(key, _)| key.position)?;
+        self.session(&session?.id)
     }
 }
 

@@ -3,7 +3,9 @@
 //! It holds a bounded number of bytes. When they are full the oldest entries go, and with them every fact that no younger entry
 //! tells: a session that was silent for so long is forgotten, and so are the ids of its messages.
 
+use super::claims::Claims;
 use super::facts::State;
+use super::hash::HashKey;
 use super::{AppendError, Claim, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
 use crate::pb;
 use crate::wire;
@@ -11,11 +13,11 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
 use prost_types::Timestamp;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::ready;
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// What an entry costs in memory beside its bytes: the structures that hold it, and the facts that follow from it.
 const ENTRY_OVERHEAD: usize = 4096;
@@ -39,8 +41,7 @@ struct Shared {
     max_bytes: usize,
     log: Mutex<Log>,
     durable: watch::Sender<Position>,
-    /// The ids that are claimed, each with those who wait for it.
-    claims: Mutex<HashMap<String, Vec<oneshot::Sender<()>>>>,
+    claims: Claims,
 }
 
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl Memory {
             bytes: 0,
             end: Position::default(),
             accepted_at: Timestamp::default(),
-            state: State::default(),
+            state: State::new(HashKey::fresh()),
         };
         let shared = Shared {
             // Each process begins another history: its start tells them apart.
@@ -78,7 +79,7 @@ impl Memory {
             max_bytes,
             log: Mutex::new(log),
             durable: watch::Sender::new(Position::default()),
-            claims: Mutex::default(),
+            claims: Claims::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -127,48 +128,19 @@ impl Log {
     }
 }
 
-/// A claim on an id, given back when dropped.
-struct Lease {
-    shared: Arc<Shared>,
-    id: String,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // Dropping the senders wakes those who wait.
-        self.shared.claims.lock().remove(&self.id);
-    }
-}
-
 #[async_trait]
 impl Store for Memory {
     async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, Error> {
-        loop {
-            let settled = {
-                let mut claims = self.shared.claims.lock();
-                match claims.get_mut(id) {
-                    None => {
-                        claims.insert(id.to_owned(), Vec::new());
-                        break;
-                    }
-                    Some(waiting) => {
-                        let (sender, settled) = oneshot::channel();
-                        waiting.push(sender);
-                        settled
-                    }
-                }
-            };
-            // It never sends: it is dropped with the claim.
-            let _dropped = settled.await;
-        }
-        let lease = Lease { shared: self.shared.clone(), id: id.to_owned() };
+        let lease = self.shared.claims.take(id).await;
         let log = self.log();
-        let first = log.state.first(id);
-        let same = |stored: &&Stored| stored.entry.submission.as_ref().is_some_and(|sent| sent.fingerprint == fingerprint);
-        let renewed = log.state.renewed(id, fingerprint).and_then(|position| log.get(position));
-        let same_content = renewed.or_else(|| first.and_then(|position| log.get(position)).filter(same)).cloned();
+        let under_it = |stored: &&Stored| stored.claimed_id() == id || stored.id() == id;
+        let of_content =
+            |stored: &&Stored| stored.entry.submission.as_ref().is_some_and(|sent| sent.fingerprint == fingerprint);
+        let found = |position| log.get(position).filter(under_it);
+        let taken = log.state.with_id(id).any(|(key, _)| found(key.position).is_some());
+        let same_content = log.state.with_content(id, fingerprint).filter_map(found).find(of_content).cloned();
         drop(log);
-        Ok(Claim { taken: first.is_some(), same_content, _lease: Box::new(lease) })
+        Ok(Claim::new(taken, same_content, lease))
     }
 
     async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
@@ -213,7 +185,7 @@ impl Store for Memory {
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         let log = self.log();
-        let found = log.state.first(id).and_then(|position| log.get(position)).filter(|stored| stored.id() == id);
+        let found = log.state.named(id).filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
         Ok(found.cloned())
     }
 
@@ -302,7 +274,7 @@ mod tests {
         }
         let mut log = memory.log();
         log.trim(0, 0);
-        assert_eq!(log.state, State::default());
+        assert_eq!(log.state, State::new(log.state.key()));
         assert_eq!(log.bytes, 0);
     }
 }

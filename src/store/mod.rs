@@ -23,9 +23,14 @@
 //!
 //! **Retention.** Old entries go, oldest first. Reading below [`Span::oldest`] is an error, never a silent gap.
 
+mod bloom;
+mod claims;
+mod clock;
 mod disk;
 mod facts;
 mod filter;
+mod hash;
+mod log;
 pub mod memory;
 
 #[cfg(test)]
@@ -42,7 +47,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures::future::BoxFuture;
 use prost_types::Timestamp;
-use std::any::Any;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -159,18 +163,19 @@ impl Span {
 }
 
 /// The right to append under a client's id. Dropping it without appending lets the next caller try.
+#[derive(Debug)]
 pub struct Claim {
     /// True if a message was accepted under the id before, and is still kept.
     pub taken: bool,
     /// The latest entry that was accepted under the id with the same content.
     pub same_content: Option<Stored>,
-    /// Gives the claim back when dropped. What it is only the engine knows.
-    _lease: Box<dyn Any + Send>,
+    /// Gives the claim back when dropped.
+    _lease: claims::Lease,
 }
 
-impl fmt::Debug for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Claim").field("taken", &self.taken).field("same_content", &self.same_content).finish_non_exhaustive()
+impl Claim {
+    const fn new(taken: bool, same_content: Option<Stored>, lease: claims::Lease) -> Self {
+        Self { taken, same_content, _lease: lease }
     }
 }
 

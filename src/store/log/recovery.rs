@@ -1,0 +1,233 @@
+//! Opening a log: finds its end, and makes sure that all of it is durable before anything of it is served.
+
+use super::LogError;
+use super::format::{BATCH_HEADER, BatchHeader, Malformed, SegmentHeader};
+use super::segment::{About, Buffer, Found, Look, Scanned, Segments, look, name_of, position_of, scan};
+use super::writer::{Identity, NEW, Place, SPARE, WriteError, Writer};
+use crate::store::Position;
+use crate::store::disk::{Disk, File, read_full};
+use crate::store::hash::HashKey;
+use std::sync::Arc;
+
+/// A log that is open.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// Its writer.
+    pub(crate) writer: Writer,
+    /// Its segments.
+    pub(crate) segments: Arc<Segments>,
+    /// The position that the next entry gets.
+    pub(crate) end: Position,
+    /// Bytes at the end that were not a whole batch, and are cut off.
+    pub(crate) cut: u64,
+}
+
+/// What is known of a log from elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// Its id.
+    pub(crate) key: HashKey,
+    /// The history to write in.
+    pub(crate) epoch: u64,
+    /// The oldest position that has to be there; what lies below may be gone in part.
+    pub(crate) oldest: Position,
+    /// The last position that is known to have been durable.
+    pub(crate) durable: Position,
+}
+
+/// Opens the log on `disk`, or begins one where there is none.
+pub(crate) fn open(disk: Arc<dyn Disk>, known: Known, segment_bytes: u64) -> Result<Opened, LogError> {
+    let segments = Arc::new(Segments::new(disk));
+    let mut firsts = found_segments(&segments, known)?;
+    let mut dropped = Vec::new();
+    let tail = tail(&segments, &mut firsts, &mut dropped)?;
+    let end = tail.as_ref().map_or_else(|| dropped.last().copied().unwrap_or(known.oldest), |tail| tail.scanned.end);
+    if known.durable.next() > end {
+        let what = "the index has seen more, so that acknowledged messages are missing".into();
+        return Err(LogError::Missing { needed: known.durable.next(), found: end, what });
+    }
+    for first in &firsts {
+        let about = About { epoch: header_of(&segments, *first, known.key)?.epoch };
+        segments.add(*first, about);
+    }
+
+    let identity = Identity { key: known.key, epoch: known.epoch, run: fresh_run() };
+    let doubtful = tail.as_ref().and_then(|tail| tail.doubtful(known.durable));
+    let (first, link) = match (&tail, &doubtful) {
+        (None, _) => (end, 0),
+        (Some(tail), None) => (end, tail.scanned.link),
+        (Some(tail), Some(last)) => (last.header.first, tail.scanned.link_before_last),
+    };
+    let mut writer = Writer::begin(segments.clone(), identity, segment_bytes, first, link)?;
+    if let Some((tail, last)) = tail.as_ref().zip(doubtful) {
+        let mut bytes = tail.records_of(last)?;
+        writer.write(&mut bytes, last.header.first, last.header.count).map_err(|error| {
+            let (WriteError::Full(cause) | WriteError::Failed(cause)) = error;
+            LogError::Io { file: name_of(first), action: "written", cause }
+        })?;
+    }
+    for empty in dropped.into_iter().filter(|empty| *empty != first) {
+        segments.disk().remove(&name_of(empty)).map_err(LogError::io(name_of(empty), "removed"))?;
+    }
+    let cut = tail.map_or(Ok(0), |tail| tail.cut(doubtful))?;
+    Ok(Opened { writer, segments, end, cut })
+}
+
+fn fresh_run() -> u64 {
+    // A version 4 UUID has 122 random bits; its lower half has 62 of them.
+    uuid::Uuid::new_v4().as_u64_pair().1
+}
+
+/// The segments that there are, oldest first, without those that retention left behind.
+fn found_segments(segments: &Segments, known: Known) -> Result<Vec<Position>, LogError> {
+    let disk = segments.disk();
+    let names = disk.list().map_err(LogError::io("the log", "listed"))?;
+    for name in names.iter().filter(|name| [SPARE, NEW].contains(&name.as_str())) {
+        disk.remove(name).map_err(LogError::io(name, "removed"))?;
+    }
+    let mut firsts: Vec<_> = names.iter().filter_map(|name| position_of(name)).collect();
+    firsts.sort_unstable();
+    let kept = firsts.partition_point(|first| *first <= known.oldest).saturating_sub(1);
+    for gone in firsts.drain(..kept) {
+        disk.remove(&name_of(gone)).map_err(LogError::io(name_of(gone), "removed"))?;
+    }
+    match firsts.first() {
+        Some(first) if *first > known.oldest => {
+            Err(LogError::Missing { needed: known.oldest, found: *first, what: "a segment is missing".into() })
+        }
+        _ => Ok(firsts),
+    }
+}
+
+fn header_of(segments: &Segments, first: Position, key: HashKey) -> Result<SegmentHeader, LogError> {
+    let name = name_of(first);
+    let file = segments.open(first).map_err(LogError::io(&name, "opened"))?;
+    let mut bytes = [0; super::format::SEGMENT_HEADER];
+    let read = read_full(&*file, &mut bytes, 0).map_err(LogError::io(&name, "read"))?;
+    let header = SegmentHeader::decode(&bytes[..read]).map_err(|malformed| LogError::damaged(&name, 0, malformed))?;
+    if header.log != key {
+        return Err(LogError::Foreign { file: name });
+    }
+    if header.first != first {
+        return Err(LogError::damaged(&name, 0, format_args!("the header is of the segment {}", header.first)));
+    }
+    Ok(header)
+}
+
+/// The last segment that has entries.
+struct Tail {
+    name: String,
+    file: Arc<dyn File>,
+    scanned: Scanned,
+    /// True if a segment was begun after it.
+    followed: bool,
+}
+
+/// Finds the last segment that has entries. Those after it have none: they go from `firsts` to `dropped`.
+fn tail(segments: &Segments, firsts: &mut Vec<Position>, dropped: &mut Vec<Position>) -> Result<Option<Tail>, LogError> {
+    while let Some(first) = firsts.last().copied() {
+        let name = name_of(first);
+        let file = segments.open(first).map_err(LogError::io(&name, "opened"))?;
+        match scan(&*file, &name)? {
+            Some(scanned) if scanned.last.is_some() => {
+                let followed = check_next(&name, &scanned, dropped.last().copied())?;
+                return Ok(Some(Tail { name, file, scanned, followed }));
+            }
+            _ => dropped.push(first),
+        }
+        firsts.pop();
+    }
+    Ok(None)
+}
+
+/// A segment is begun after everything before it is durable, or to hold the last batch once more. True in the first case.
+fn check_next(name: &str, scanned: &Scanned, next: Option<Position>) -> Result<bool, LogError> {
+    let last = scanned.last.map(|last| last.header.first);
+    match next {
+        None => Ok(false),
+        Some(next) if next == scanned.end => Ok(true),
+        Some(next) if Some(next) == last => Ok(false),
+        Some(next) => {
+            let what = format!("position {} is missing: the next segment begins at {next}", scanned.end);
+            Err(LogError::damaged(name, scanned.length, what))
+        }
+    }
+}
+
+impl Tail {
+    /// The last batch, unless it is proven to have been durable: by what was written after it, or by the index.
+    fn doubtful(&self, durable: Position) -> Option<Found> {
+        self.scanned.last.filter(|last| !self.scanned.proven && !self.followed && last.header.first > durable)
+    }
+
+    /// The records of a batch, after room for a header.
+    fn records_of(&self, found: Found) -> Result<Vec<u8>, LogError> {
+        let mut buffer = Buffer::default();
+        match look(&*self.file, found.offset, &mut buffer).map_err(LogError::io(&self.name, "read"))? {
+            Look::Batch(found, bytes) => Ok(bytes[..BATCH_HEADER + found.header.length as usize].to_vec()),
+            Look::None(malformed) => Err(LogError::damaged(&self.name, found.offset, malformed)),
+        }
+    }
+
+    /// Cuts off what is not a whole batch, and the batch that now stands in the next segment. Returns how many bytes a torn write
+    /// had left.
+    fn cut(&self, doubtful: Option<Found>) -> Result<u64, LogError> {
+        let length = self.file.len().map_err(LogError::io(&self.name, "read"))?;
+        let torn = written_after(&*self.file, self.scanned.length, length).map_err(LogError::io(&self.name, "read"))?;
+        let kept = doubtful.map_or(self.scanned.length, |last| last.offset);
+        if kept < length {
+            self.file.set_len(kept).and_then(|()| self.file.sync()).map_err(LogError::io(&self.name, "cut"))?;
+        }
+        Ok(torn)
+    }
+}
+
+/// How many bytes from `offset` on up to the last that is not zero.
+fn written_after(file: &dyn File, offset: u64, length: u64) -> std::io::Result<u64> {
+    let mut bytes = vec![0; 1 << 20];
+    let (mut at, mut written) = (offset, 0);
+    while at < length {
+        let read = read_full(file, &mut bytes, at)?;
+        if read == 0 {
+            break;
+        }
+        if let Some(last) = bytes[..read].iter().rposition(|byte| *byte != 0) {
+            written = at + last as u64 + 1 - offset;
+        }
+        at += read as u64;
+    }
+    Ok(written)
+}
+
+/// Goes through the batches of the log from `from` on, where a batch begins, up to `end`: everything there was durable, so anything
+/// that is not whole is damage.
+pub(crate) fn replay(
+    segments: &Segments,
+    from: Place,
+    end: Position,
+    mut visit: impl FnMut(Place, &BatchHeader, &[u8]) -> Result<(), LogError>,
+) -> Result<(), LogError> {
+    let firsts = segments.firsts();
+    let start = firsts.partition_point(|first| *first < from.segment);
+    let mut buffer = Buffer::default();
+    for (i, segment) in firsts.iter().enumerate().skip(start) {
+        let segment_end = firsts.get(i + 1).copied().unwrap_or(end).min(end);
+        let name = name_of(*segment);
+        let file = segments.open(*segment).map_err(LogError::io(&name, "opened"))?;
+        let mut offset = if *segment == from.segment { from.offset } else { super::format::SEGMENT_HEADER as u64 };
+        buffer.clear();
+        let mut next = None;
+        while next.unwrap_or(*segment) < segment_end {
+            match look(&*file, offset, &mut buffer).map_err(LogError::io(&name, "read"))? {
+                Look::Batch(found, bytes) if next.is_none_or(|next| found.header.first == next) => {
+                    visit(Place { segment: *segment, offset }, &found.header, bytes)?;
+                    next = Some(found.header.end());
+                    offset += found.header.size();
+                }
+                Look::Batch(..) => return Err(LogError::damaged(&name, offset, Malformed::Checksum)),
+                Look::None(malformed) => return Err(LogError::damaged(&name, offset, malformed)),
+            }
+        }
+    }
+    Ok(())
+}

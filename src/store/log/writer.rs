@@ -1,0 +1,212 @@
+//! The one writer of the log.
+
+use super::LogError;
+use super::format::{BATCH_HEADER, BatchHeader, SEGMENT_HEADER, SegmentHeader};
+use super::segment::{About, Segments, name_of};
+use crate::store::Position;
+use crate::store::disk::{Disk, File, write_all};
+use crate::store::hash::HashKey;
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+
+/// A segment that is filled with zeros and waits to be used: syncing it need not wait for the file system to find room for it.
+pub(super) const SPARE: &str = "spare.tmp";
+
+/// A segment on its way to its name.
+pub(super) const NEW: &str = "new.tmp";
+
+/// A place in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The segment, by its first position.
+    pub(crate) segment: Position,
+    /// Where in it.
+    pub(crate) offset: u64,
+}
+
+/// Why a batch was not written.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// The disk is full. Nothing of the batch is in the log, and the writer can go on.
+    Full(io::Error),
+    /// Nobody knows what is on the disk: the writer must not go on.
+    Failed(io::Error),
+}
+
+/// Writes batches, each durable before the next.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    segments: Arc<Segments>,
+    key: HashKey,
+    epoch: u64,
+    run: u64,
+    segment_bytes: u64,
+    active: Active,
+    /// Checksum of the header of the last batch.
+    link: u32,
+    spare: Arc<Spare>,
+    /// True while the last batch has no seal after it.
+    unsealed: bool,
+    /// True if the next segment may have its name already: nothing more goes to the active one.
+    rolling: bool,
+}
+
+#[derive(Debug)]
+struct Active {
+    file: Arc<dyn File>,
+    first: Position,
+    offset: u64,
+}
+
+/// The segment that comes next, made while there is time. Whoever has time calls [`Spare::prepare`].
+#[derive(Debug)]
+pub(crate) struct Spare {
+    disk: Arc<dyn Disk>,
+    bytes: u64,
+    ready: Mutex<Option<Arc<dyn File>>>,
+}
+
+impl Spare {
+    /// Makes the spare if there is none.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        const ZEROS: &[u8] = &[0; 1 << 20];
+        if self.ready.lock().is_some() {
+            return Ok(());
+        }
+        let _left_behind = self.disk.remove(SPARE);
+        let file = self.disk.create(SPARE)?;
+        let filled = (0..self.bytes).step_by(ZEROS.len()).try_for_each(|offset| {
+            let length = (self.bytes - offset).min(ZEROS.len() as u64) as usize;
+            write_all(&*file, &ZEROS[..length], offset)
+        });
+        if let Err(error) = filled.and_then(|()| file.sync()) {
+            // Half a spare must not keep the room that the log needs.
+            let _unless_it_fails_too = self.disk.remove(SPARE);
+            return Err(error);
+        }
+        *self.ready.lock() = Some(file);
+        Ok(())
+    }
+}
+
+/// What a writer writes in the header of every segment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity {
+    pub(super) key: HashKey,
+    pub(super) epoch: u64,
+    pub(super) run: u64,
+}
+
+impl Writer {
+    /// Begins a segment at `first`, which follows the batch whose header has the checksum `link`. It replaces one that has the same
+    /// name, and is durable once a batch or a seal in it is.
+    pub(super) fn begin(
+        segments: Arc<Segments>,
+        identity: Identity,
+        segment_bytes: u64,
+        first: Position,
+        link: u32,
+    ) -> Result<Self, LogError> {
+        let Identity { key, epoch, run } = identity;
+        let spare = Spare { disk: segments.disk().clone(), bytes: segment_bytes, ready: Mutex::default() };
+        let header = SegmentHeader { log: key, epoch, first, run, link };
+        let active = begin(&segments, None, header).map_err(LogError::io(name_of(first), "made"))?;
+        Ok(Self { segments, key, epoch, run, segment_bytes, active, link, spare: Arc::new(spare), unsealed: false, rolling: false })
+    }
+
+    /// Where the next segment comes from.
+    pub(crate) fn spare(&self) -> &Arc<Spare> {
+        &self.spare
+    }
+
+    /// True while the last batch has no seal after it.
+    pub(crate) const fn unsealed(&self) -> bool {
+        self.unsealed
+    }
+
+    /// Writes a batch of `count` entries from `first` on, and returns once it is durable. `bytes` holds its records after room for
+    /// a header; it is completed. Tells where the batch is, and how many bytes it takes.
+    pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, first: Position, count: u32) -> Result<(Place, u64), WriteError> {
+        let size = super::format::padded(bytes.len() as u64);
+        let no_room = self.active.offset + size > self.segment_bytes && self.active.offset > SEGMENT_HEADER as u64;
+        if no_room || self.rolling {
+            self.roll(first)?;
+        }
+        let header = BatchHeader::seal_up(bytes, first, count, self.run, self.link);
+        let place = Place { segment: self.active.first, offset: self.active.offset };
+        if let Err(error) = write_all(&*self.active.file, bytes, self.active.offset) {
+            return Err(self.take_back(error));
+        }
+        self.active.file.sync().map_err(WriteError::Failed)?;
+        self.active.offset += header.size();
+        self.link = header.checksum;
+        self.unsealed = true;
+        Ok((place, header.size()))
+    }
+
+    /// Writes that everything before `next` is durable, so that after a crash the last batch is known to have been.
+    pub(crate) fn seal(&mut self, next: Position) -> Result<(), WriteError> {
+        if self.unsealed {
+            let mut bytes = vec![0; BATCH_HEADER];
+            self.write(&mut bytes, next, 0)?;
+            self.unsealed = false;
+        }
+        Ok(())
+    }
+
+    /// Takes a batch back that could not be written for want of room.
+    fn take_back(&self, error: io::Error) -> WriteError {
+        if !is_full(&error) {
+            return WriteError::Failed(error);
+        }
+        let file = &self.active.file;
+        match file.set_len(self.active.offset).and_then(|()| file.sync()) {
+            Ok(()) => WriteError::Full(error),
+            Err(error) => WriteError::Failed(error),
+        }
+    }
+
+    /// Goes on in a new segment.
+    fn roll(&mut self, first: Position) -> Result<(), WriteError> {
+        let header = SegmentHeader { log: self.key, epoch: self.epoch, first, run: self.run, link: self.link };
+        self.rolling = true;
+        let spare = self.spare.ready.lock().take();
+        let next = begin(&self.segments, spare, header).map_err(|error| match is_full(&error) {
+            // Nothing of the batch has been written.
+            true => WriteError::Full(error),
+            false => WriteError::Failed(error),
+        })?;
+        let former = std::mem::replace(&mut self.active, next);
+        self.rolling = false;
+        // What is left of it would stay for nothing. If this fails it stays.
+        let _only_room = former.file.set_len(former.offset);
+        Ok(())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Makes a segment with a header, under a name that is durable. Its header is so once the first batch is.
+fn begin(segments: &Segments, spare: Option<Arc<dyn File>>, header: SegmentHeader) -> io::Result<Active> {
+    let disk = segments.disk();
+    let (file, former) = match spare {
+        Some(file) => (file, SPARE),
+        None => {
+            let _left_behind = disk.remove(NEW);
+            (disk.create(NEW)?, NEW)
+        }
+    };
+    let bytes = header.encode();
+    let named = write_all(&*file, &bytes, 0)
+        .and_then(|()| disk.rename(former, &name_of(header.first)))
+        .and_then(|()| disk.sync());
+    if let Err(error) = named {
+        let _left_behind = disk.remove(former);
+        return Err(error);
+    }
+    segments.add(header.first, About { epoch: header.epoch });
+    Ok(Active { file, first: header.first, offset: bytes.len() as u64 })
+}
