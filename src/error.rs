@@ -107,7 +107,8 @@ impl Error {
             Self::MessageNotFound { .. } | Self::ConversationNotFound { .. } => Kind::NotFound,
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
             Self::TooManyStreams { .. } => Kind::Exhausted,
-            Self::ShuttingDown | Self::Store(store::Error::Unavailable { .. }) => Kind::Unavailable,
+            Self::ShuttingDown
+            | Self::Store(store::Error::Unavailable { .. } | store::Error::Busy | store::Error::Full { .. }) => Kind::Unavailable,
             // Every reader asks for what the span says is there, and learns of what is gone as an expired cursor.
             Self::Store(store::Error::Expired { .. }) => Kind::Internal,
         }
@@ -128,6 +129,8 @@ impl Error {
             Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,
             Self::ShuttingDown => ErrorReason::ShuttingDown,
             Self::Store(store::Error::Unavailable { .. }) => ErrorReason::StoreUnavailable,
+            Self::Store(store::Error::Busy) => ErrorReason::StoreBusy,
+            Self::Store(store::Error::Full { .. }) => ErrorReason::StoreFull,
             Self::Store(store::Error::Expired { .. }) => ErrorReason::Internal,
         }
     }
@@ -142,8 +145,11 @@ impl Error {
     pub fn public_message(&self) -> String {
         match self.kind() {
             Kind::Internal => "internal error".into(),
-            Kind::Unavailable if matches!(self, Self::Store(_)) => {
+            Kind::Unavailable if matches!(self, Self::Store(store::Error::Unavailable { .. })) => {
                 "the store is unavailable; the outcome is unknown: repeat with the same id".into()
+            }
+            Kind::Unavailable if matches!(self, Self::Store(store::Error::Full { .. })) => {
+                "the store has no room left; nothing was stored".into()
             }
             _ => self.to_string(),
         }

@@ -193,7 +193,7 @@ impl Subscription {
             store::Error::Expired { oldest, .. } => {
                 Error::CursorExpired { oldest: Cursor { epoch: self.epoch, position: oldest.previous() } }
             }
-            error @ store::Error::Unavailable { .. } => Error::Store(error),
+            error => Error::Store(error),
         })?;
         self.page = scan.entries.into();
         self.reached = scan.reached;

@@ -146,6 +146,11 @@ pub(super) struct Rank {
 }
 
 impl Rank {
+    /// The session's latest message.
+    pub(super) const fn position(&self) -> Position {
+        self.position
+    }
+
     /// The rank of a session whose latest message is at `position`.
     pub(super) fn of(session: &pb::store::Session, position: Position) -> Self {
         let ended_at = session.ended_at.map_or((0, 0), |time| (time.seconds, time.nanos));

@@ -26,17 +26,22 @@
 mod bloom;
 mod claims;
 mod clock;
+mod control;
 mod disk;
+pub mod embedded;
 mod facts;
 mod filter;
 mod hash;
+mod index;
 mod log;
 pub mod memory;
+mod tail;
 
 #[cfg(test)]
 mod conformance;
 
 pub(crate) use facts::customer_numbers;
+use facts::{Common, Rank, is_active};
 pub use facts::{CustomerFacts, Facts, SessionKey};
 pub use filter::Filter;
 
@@ -246,6 +251,15 @@ pub enum Error {
         /// What failed, for the log.
         cause: String,
     },
+    /// It cannot keep up at the moment. Nothing was stored.
+    #[error("the store cannot keep up at the moment; nothing was stored")]
+    Busy,
+    /// It has no room left. Nothing was stored.
+    #[error("the store has no room left: {what}; nothing was stored")]
+    Full {
+        /// What is full, for the log.
+        what: String,
+    },
     /// What was asked for is no longer kept.
     #[error("position {asked} is no longer kept; the oldest is {oldest}")]
     Expired {
@@ -254,6 +268,34 @@ pub enum Error {
         /// The oldest position kept.
         oldest: Position,
     },
+}
+
+/// Whether an engine can do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It accepts and reads.
+    Serving,
+    /// It has no room: it only reads, and accepts again once there is room.
+    Full {
+        /// What is full.
+        what: String,
+    },
+    /// It can do nothing more; the process has to end.
+    Failed {
+        /// Why.
+        cause: String,
+    },
+}
+
+impl Health {
+    /// Fails unless something can be accepted.
+    fn accepting(&self) -> Result<(), Error> {
+        match self {
+            Self::Serving => Ok(()),
+            Self::Full { what } => Err(Error::Full { what: what.clone() }),
+            Self::Failed { cause } => Err(Error::Unavailable { cause: cause.clone() }),
+        }
+    }
 }
 
 /// An engine that keeps the log. See the module for what it promises.
@@ -307,6 +349,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The durable position as it rises. A receiver that looks away sees the latest.
     fn durable(&self) -> watch::Receiver<Position>;
+
+    /// Whether it can do its work, as that changes.
+    fn health(&self) -> watch::Receiver<Health> {
+        watch::Sender::new(Health::Serving).subscribe()
+    }
 }
 
 #[cfg(test)]

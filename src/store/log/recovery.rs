@@ -3,7 +3,7 @@
 use super::LogError;
 use super::format::{BATCH_HEADER, BatchHeader, Malformed, SegmentHeader};
 use super::segment::{About, Buffer, Found, Look, Scanned, Segments, look, name_of, position_of, scan};
-use super::writer::{Identity, NEW, Place, SPARE, WriteError, Writer};
+use super::writer::{Identity, Place, TEMPORARY, WriteError, Writer};
 use crate::store::Position;
 use crate::store::disk::{Disk, File, read_full};
 use crate::store::hash::HashKey;
@@ -47,8 +47,9 @@ pub(crate) fn open(disk: Arc<dyn Disk>, known: Known, segment_bytes: u64) -> Res
         return Err(LogError::Missing { needed: known.durable.next(), found: end, what });
     }
     for first in &firsts {
-        let about = About { epoch: header_of(&segments, *first, known.key)?.epoch };
-        segments.add(*first, about);
+        let header = header_of(&segments, *first, known.key)?;
+        let bytes = segments.open(*first).and_then(|file| file.len()).map_err(LogError::io(name_of(*first), "read"))?;
+        segments.add(*first, About { epoch: header.epoch, bytes });
     }
 
     let identity = Identity { key: known.key, epoch: known.epoch, run: fresh_run() };
@@ -82,7 +83,7 @@ fn fresh_run() -> u64 {
 fn found_segments(segments: &Segments, known: Known) -> Result<Vec<Position>, LogError> {
     let disk = segments.disk();
     let names = disk.list().map_err(LogError::io("the log", "listed"))?;
-    for name in names.iter().filter(|name| [SPARE, NEW].contains(&name.as_str())) {
+    for name in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
         disk.remove(name).map_err(LogError::io(name, "removed"))?;
     }
     let mut firsts: Vec<_> = names.iter().filter_map(|name| position_of(name)).collect();
@@ -199,11 +200,11 @@ fn written_after(file: &dyn File, offset: u64, length: u64) -> std::io::Result<u
     Ok(written)
 }
 
-/// Goes through the batches of the log from `from` on, where a batch begins, up to `end`: everything there was durable, so anything
-/// that is not whole is damage.
+/// Goes through the batches of the log from a place on, where the batch with a position begins, up to `end`: everything there was
+/// durable, so anything that is not whole is damage.
 pub(crate) fn replay(
     segments: &Segments,
-    from: Place,
+    (from, position): (Place, Position),
     end: Position,
     mut visit: impl FnMut(Place, &BatchHeader, &[u8]) -> Result<(), LogError>,
 ) -> Result<(), LogError> {
@@ -216,12 +217,12 @@ pub(crate) fn replay(
         let file = segments.open(*segment).map_err(LogError::io(&name, "opened"))?;
         let mut offset = if *segment == from.segment { from.offset } else { super::format::SEGMENT_HEADER as u64 };
         buffer.clear();
-        let mut next = None;
-        while next.unwrap_or(*segment) < segment_end {
+        let mut next = if *segment == from.segment { position } else { *segment };
+        while next < segment_end {
             match look(&*file, offset, &mut buffer).map_err(LogError::io(&name, "read"))? {
-                Look::Batch(found, bytes) if next.is_none_or(|next| found.header.first == next) => {
+                Look::Batch(found, bytes) if found.header.first == next => {
                     visit(Place { segment: *segment, offset }, &found.header, bytes)?;
-                    next = Some(found.header.end());
+                    next = found.header.end();
                     offset += found.header.size();
                 }
                 Look::Batch(..) => return Err(LogError::damaged(&name, offset, Malformed::Checksum)),

@@ -28,6 +28,8 @@ pub(crate) fn position_of(name: &str) -> Option<Position> {
 pub(crate) struct About {
     /// The history it was written in.
     pub(crate) epoch: u64,
+    /// Its bytes; of the one that is written to, those that it may get.
+    pub(crate) bytes: u64,
 }
 
 /// The segments that are kept. A segment ends where the next one begins.
@@ -51,6 +53,18 @@ impl Segments {
     /// A segment that is there from now on.
     pub(crate) fn add(&self, first: Position, about: About) {
         self.known.write().insert(first, about);
+    }
+
+    /// A segment that has got all its bytes.
+    pub(crate) fn complete(&self, first: Position, bytes: u64) {
+        if let Some(about) = self.known.write().get_mut(&first) {
+            about.bytes = bytes;
+        }
+    }
+
+    /// Where each begins, and its bytes.
+    pub(crate) fn sizes(&self) -> Vec<(Position, u64)> {
+        self.known.read().iter().map(|(first, about)| (*first, about.bytes)).collect()
     }
 
     /// A segment that is gone from now on.

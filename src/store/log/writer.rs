@@ -6,15 +6,23 @@ use super::segment::{About, Segments, name_of};
 use crate::store::Position;
 use crate::store::disk::{Disk, File, write_all};
 use crate::store::hash::HashKey;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// A segment that is filled with zeros and waits to be used: syncing it need not wait for the file system to find room for it.
-pub(super) const SPARE: &str = "spare.tmp";
+/// The name of a segment that is filled with zeros and waits to be used: syncing it need not wait for the file system to find room.
+/// Each has a name of its own: the one before may still be on its way to its name.
+fn spare_name(number: u64) -> String {
+    format!("spare-{number}{TEMPORARY}")
+}
 
 /// A segment on its way to its name.
-pub(super) const NEW: &str = "new.tmp";
+const NEW: &str = "new.tmp";
+
+/// The end of the names of files that are no segments yet.
+pub(super) const TEMPORARY: &str = ".tmp";
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +31,13 @@ pub(crate) struct Place {
     pub(crate) segment: Position,
     /// Where in it.
     pub(crate) offset: u64,
+}
+
+impl Place {
+    /// Where the first batch of a segment is.
+    pub(crate) const fn start_of(segment: Position) -> Self {
+        Self { segment, offset: SEGMENT_HEADER as u64 }
+    }
 }
 
 /// Why a batch was not written.
@@ -64,28 +79,46 @@ struct Active {
 pub(crate) struct Spare {
     disk: Arc<dyn Disk>,
     bytes: u64,
-    ready: Mutex<Option<Arc<dyn File>>>,
+    ready: Mutex<Option<(Arc<dyn File>, String)>>,
+    made: AtomicU64,
+    taken: Condvar,
 }
 
 impl Spare {
+    fn take(&self) -> Option<(Arc<dyn File>, String)> {
+        let spare = self.ready.lock().take();
+        self.taken.notify_all();
+        spare
+    }
+
+    /// Waits until the spare is taken, or this is called off, for `patience` at most.
+    pub(crate) fn wait_until_taken(&self, patience: Duration) {
+        let _woken = self.taken.wait_for(&mut self.ready.lock(), patience);
+    }
+
+    /// Ends the wait for it to be taken.
+    pub(crate) fn call_off(&self) {
+        self.taken.notify_all();
+    }
+
     /// Makes the spare if there is none.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         const ZEROS: &[u8] = &[0; 1 << 20];
         if self.ready.lock().is_some() {
             return Ok(());
         }
-        let _left_behind = self.disk.remove(SPARE);
-        let file = self.disk.create(SPARE)?;
+        let name = spare_name(self.made.fetch_add(1, Ordering::Relaxed));
+        let file = self.disk.create(&name)?;
         let filled = (0..self.bytes).step_by(ZEROS.len()).try_for_each(|offset| {
             let length = (self.bytes - offset).min(ZEROS.len() as u64) as usize;
             write_all(&*file, &ZEROS[..length], offset)
         });
         if let Err(error) = filled.and_then(|()| file.sync()) {
             // Half a spare must not keep the room that the log needs.
-            let _unless_it_fails_too = self.disk.remove(SPARE);
+            let _unless_it_fails_too = self.disk.remove(&name);
             return Err(error);
         }
-        *self.ready.lock() = Some(file);
+        *self.ready.lock() = Some((file, name));
         Ok(())
     }
 }
@@ -109,9 +142,9 @@ impl Writer {
         link: u32,
     ) -> Result<Self, LogError> {
         let Identity { key, epoch, run } = identity;
-        let spare = Spare { disk: segments.disk().clone(), bytes: segment_bytes, ready: Mutex::default() };
+        let spare = Spare { disk: segments.disk().clone(), bytes: segment_bytes, ready: Mutex::default(), made: AtomicU64::new(0), taken: Condvar::new() };
         let header = SegmentHeader { log: key, epoch, first, run, link };
-        let active = begin(&segments, None, header).map_err(LogError::io(name_of(first), "made"))?;
+        let active = begin(&segments, None, header, segment_bytes).map_err(LogError::io(name_of(first), "made"))?;
         Ok(Self { segments, key, epoch, run, segment_bytes, active, link, spare: Arc::new(spare), unsealed: false, rolling: false })
     }
 
@@ -171,8 +204,8 @@ impl Writer {
     fn roll(&mut self, first: Position) -> Result<(), WriteError> {
         let header = SegmentHeader { log: self.key, epoch: self.epoch, first, run: self.run, link: self.link };
         self.rolling = true;
-        let spare = self.spare.ready.lock().take();
-        let next = begin(&self.segments, spare, header).map_err(|error| match is_full(&error) {
+        let spare = self.spare.take();
+        let next = begin(&self.segments, spare, header, self.segment_bytes).map_err(|error| match is_full(&error) {
             // Nothing of the batch has been written.
             true => WriteError::Full(error),
             false => WriteError::Failed(error),
@@ -181,6 +214,7 @@ impl Writer {
         self.rolling = false;
         // What is left of it would stay for nothing. If this fails it stays.
         let _only_room = former.file.set_len(former.offset);
+        self.segments.complete(former.first, former.offset);
         Ok(())
     }
 }
@@ -190,23 +224,28 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// Makes a segment with a header, under a name that is durable. Its header is so once the first batch is.
-fn begin(segments: &Segments, spare: Option<Arc<dyn File>>, header: SegmentHeader) -> io::Result<Active> {
+fn begin(
+    segments: &Segments,
+    spare: Option<(Arc<dyn File>, String)>,
+    header: SegmentHeader,
+    segment_bytes: u64,
+) -> io::Result<Active> {
     let disk = segments.disk();
     let (file, former) = match spare {
-        Some(file) => (file, SPARE),
+        Some(spare) => spare,
         None => {
             let _left_behind = disk.remove(NEW);
-            (disk.create(NEW)?, NEW)
+            (disk.create(NEW)?, NEW.to_owned())
         }
     };
     let bytes = header.encode();
     let named = write_all(&*file, &bytes, 0)
-        .and_then(|()| disk.rename(former, &name_of(header.first)))
+        .and_then(|()| disk.rename(&former, &name_of(header.first)))
         .and_then(|()| disk.sync());
     if let Err(error) = named {
-        let _left_behind = disk.remove(former);
+        let _left_behind = disk.remove(&former);
         return Err(error);
     }
-    segments.add(header.first, About { epoch: header.epoch });
+    segments.add(header.first, About { epoch: header.epoch, bytes: segment_bytes });
     Ok(Active { file, first: header.first, offset: bytes.len() as u64 })
 }

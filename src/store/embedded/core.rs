@@ -1,0 +1,364 @@
+//! What the engine's threads and its callers share, and the steps that each of them takes.
+
+use super::options::Options;
+use crate::store::claims::Claims;
+use crate::store::control::Control;
+use crate::store::hash::HashKey;
+use crate::store::index::{Index, IndexError, Merge};
+use crate::store::log::{self, BatchHeader, LogError, Place, Segments, Spare, WriteError, Writer};
+use crate::store::tail::{Batch, Layers, Tail};
+use crate::store::{AppendError, Claim, Error, Health, Position, Stage, Staged, Stored};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+
+/// Longest that a caller waits for room.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Most callers that wait for room at a time.
+const WAITING: usize = 10_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) options: Options,
+    pub(super) key: HashKey,
+    pub(super) epoch: u64,
+    pub(super) control: Control,
+    pub(super) index: Index,
+    pub(super) segments: Arc<Segments>,
+    pub(super) spare: Arc<Spare>,
+    pub(super) tail: Mutex<Tail>,
+    writer: Mutex<Writer>,
+    pub(super) claims: Claims,
+    /// The durable position, for those who wait for more.
+    pub(super) durable: watch::Sender<Position>,
+    pub(super) health: watch::Sender<Health>,
+    /// Callers wait here for room in the tail.
+    room: Notify,
+    places: Semaphore,
+    /// The threads wait here for work.
+    pub(super) to_write: Condvar,
+    pub(super) to_index: Condvar,
+    /// Who waits for the index to catch up waits here.
+    pub(super) flushed: Condvar,
+    pub(super) stopping: AtomicBool,
+    /// True if what is in the tail is to go to the index although it is little.
+    pub(super) flush: AtomicBool,
+    merge: Mutex<Option<Merge>>,
+}
+
+/// The parts of an engine that was opened.
+pub(super) struct Parts {
+    pub(super) options: Options,
+    pub(super) control: Control,
+    pub(super) index: Index,
+    pub(super) log: log::Opened,
+    pub(super) tail: Tail,
+}
+
+impl Core {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { options, control, index, log, tail } = parts;
+        Self {
+            options,
+            key: control.key,
+            epoch: control.epoch,
+            control,
+            index,
+            segments: log.segments,
+            spare: log.writer.spare().clone(),
+            durable: watch::Sender::new(tail.durable),
+            tail: Mutex::new(tail),
+            writer: Mutex::new(log.writer),
+            claims: Claims::default(),
+            health: watch::Sender::new(Health::Serving),
+            room: Notify::new(),
+            places: Semaphore::new(WAITING),
+            to_write: Condvar::new(),
+            to_index: Condvar::new(),
+            flushed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            flush: AtomicBool::new(false),
+            merge: Mutex::new(None),
+        }
+    }
+
+    /// Fails if nothing can be accepted at the moment.
+    pub(super) fn check_accepting(&self) -> Result<(), Error> {
+        self.health.borrow().accepting()
+    }
+
+    // Acceptance
+
+    /// Waits until the tail has room, for a while.
+    async fn wait_for_room(&self) -> Result<(), Error> {
+        if self.tail.lock().has_room() {
+            return Ok(());
+        }
+        let _place = self.places.try_acquire().map_err(|_| Error::Busy)?;
+        let wait = async {
+            loop {
+                let notified = self.room.notified();
+                tokio::pin!(notified);
+                notified.as_mut().enable();
+                if self.tail.lock().has_room() {
+                    return;
+                }
+                // A generation may have just become the old one.
+                self.to_index.notify_one();
+                notified.await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.map_err(|_| Error::Busy)
+    }
+
+    /// See [`Store::stage`](crate::store::Store::stage).
+    pub(super) async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
+        self.check_accepting()?;
+        self.wait_for_room().await?;
+        let (stored, durable) = self.stage_now(claim, stage)?;
+        Ok(Staged::new(async move {
+            match durable.await {
+                Ok(written) => written.map(|()| stored),
+                Err(_) => Err(Error::Unavailable { cause: "the store was closed".into() }),
+            }
+        }))
+    }
+
+    /// Stages a frame although there may be no room. Other than that as [`Self::stage`].
+    pub(super) fn stage_now(
+        &self,
+        claim: Option<Claim>,
+        stage: Stage<'_>,
+    ) -> Result<(Vec<Stored>, oneshot::Receiver<Result<(), Error>>), AppendError> {
+        let mut tail = self.tail.lock();
+        // Under the lock: a writer that fails takes everything back under it, too.
+        if let Health::Failed { cause } = &*self.health.borrow() {
+            return Err(AppendError::Store(Error::Unavailable { cause: cause.clone() }));
+        }
+        let facts = Layers::new(&tail, &self.index);
+        let frame = stage(&facts);
+        if let Some(error) = facts.into_failure() {
+            return Err(AppendError::Store(unavailable(error)));
+        }
+        let frame = frame.map_err(AppendError::Refused)?;
+        let staged = tail.stage(frame, claim, &self.index).map_err(unavailable)?;
+        drop(tail);
+        self.to_write.notify_one();
+        Ok(staged)
+    }
+
+    // The writer's step
+
+    /// Writes the next batch and tells those who wait for it. False if there is none.
+    pub(super) fn write_next(&self) -> bool {
+        let next = self.tail.lock().next_batch();
+        let Some(mut batch) = next else { return false };
+        let count = u32::try_from(batch.hints.len()).expect("a batch is bounded far below 4 billion entries");
+        let written = self.writer.lock().write(&mut batch.bytes, batch.first, count);
+        match written {
+            Ok((place, size)) => self.publish(batch, place, size),
+            Err(WriteError::Full(error)) => self.reject(batch, &error),
+            Err(WriteError::Failed(error)) => self.fail(format!("the log cannot be written: {error}"), Some(batch)),
+        }
+        true
+    }
+
+    fn publish(&self, batch: Batch, place: Place, size: u64) {
+        let mut tail = self.tail.lock();
+        tail.written(place, size, batch.first, &batch.hints);
+        tail.recycle(batch.bytes);
+        let durable = tail.durable;
+        // Under the lock, so that the durable position never falls, nor is seen before the tail shows it.
+        self.durable.send_replace(durable);
+        let indexable = tail.old.is_some();
+        drop(tail);
+        for waiting in batch.waiting {
+            // The claim is settled before the answer, so that a repeat after the answer need not wait.
+            drop(waiting.claim);
+            let _gone = waiting.told.send(Ok(()));
+        }
+        if indexable {
+            self.to_index.notify_one();
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Writes a seal if the last batch has none. False if nothing was to be done.
+    pub(super) fn seal(&self) -> bool {
+        let next = {
+            let tail = self.tail.lock();
+            if !tail.batches.is_empty() {
+                return false;
+            }
+            tail.durable.next()
+        };
+        let mut writer = self.writer.lock();
+        if !writer.unsealed() {
+            return false;
+        }
+        match writer.seal(next) {
+            // Without room it stays unsealed, which loses nothing.
+            Ok(()) | Err(WriteError::Full(_)) => true,
+            Err(WriteError::Failed(error)) => {
+                drop(writer);
+                self.fail(format!("the log cannot be written: {error}"), None);
+                true
+            }
+        }
+    }
+
+    /// The disk is full: nothing of `batch` is in the log, nor will be what was staged after it.
+    fn reject(&self, batch: Batch, error: &std::io::Error) {
+        let what = format!("the log cannot grow: {error}");
+        tracing::error!(%error, "the disk is full; new messages are refused until there is room");
+        self.set_full(Some(what.clone()));
+        let mut tail = self.tail.lock();
+        let replayed = self.index.position().map_err(|error| error.to_string()).and_then(|indexed| {
+            let (rejected, kept) = tail.take_back(indexed);
+            let durable = tail.durable;
+            let replayed = self.replay_into(&mut tail, kept, durable).map_err(|error| error.to_string());
+            replayed.map(|()| rejected)
+        });
+        drop(tail);
+        match replayed {
+            Ok(rejected) => {
+                for waiting in std::iter::once(batch).chain(rejected).flat_map(|batch| batch.waiting) {
+                    drop(waiting.claim);
+                    let _gone = waiting.told.send(Err(Error::Full { what: what.clone() }));
+                }
+                self.room.notify_waiters();
+            }
+            Err(cause) => self.fail(cause, Some(batch)),
+        }
+    }
+
+    /// The entries after `after` up to `end` go to the tail once more.
+    fn replay_into(&self, tail: &mut Tail, after: Position, end: Position) -> Result<(), LogError> {
+        if after >= end {
+            return Ok(());
+        }
+        let known = tail.blocks.iter().rev().find(|block| block.first <= after.next()).map(|block| (block.place, block.first));
+        let open = tail.open_block().filter(|block| block.first <= after.next()).map(|block| (block.place, block.first));
+        let indexed = || self.index.lookup().and_then(|lookup| lookup.block_of(after.next())).ok().flatten();
+        let first = || self.segments.firsts().first().map(|segment| (Place::start_of(*segment), *segment));
+        let Some(from) = open.or(known).or_else(|| indexed().map(|block| (block.place, block.first))).or_else(first) else { return Ok(()) };
+        log::replay(&self.segments, from, end.next(), |place, header, bytes| {
+            each_entry(place, header, bytes, after, |stored, hints, size| {
+                tail.replay(stored, &hints, size);
+                Ok(())
+            })
+        })
+    }
+
+    /// Nobody knows what is on the disk: nothing is accepted or answered any more. The process has to end.
+    pub(super) fn fail(&self, cause: String, batch: Option<Batch>) {
+        tracing::error!(cause, "the store has failed; restart the gateway");
+        let batches = {
+            let mut tail = self.tail.lock();
+            self.health.send_replace(Health::Failed { cause: cause.clone() });
+            let rest = tail.batches.drain(..).collect::<Vec<_>>();
+            batch.into_iter().chain(rest)
+        };
+        for waiting in batches.flat_map(|batch| batch.waiting) {
+            let _gone = waiting.told.send(Err(Error::Unavailable { cause: cause.clone() }));
+        }
+        self.room.notify_waiters();
+        self.to_index.notify_all();
+    }
+
+    /// Says that there is no room, or that there is.
+    pub(super) fn set_full(&self, full: Option<String>) {
+        self.health.send_if_modified(|health| {
+            let next = match (&*health, full) {
+                (Health::Failed { .. }, _) => return false,
+                (_, Some(what)) => Health::Full { what },
+                (_, None) => Health::Serving,
+            };
+            let changed = *health != next;
+            *health = next;
+            changed
+        });
+    }
+
+    // The indexer's steps
+
+    /// Takes the old generation into the index, once it is durable. False if there is none that is.
+    pub(super) fn index_next(&self) -> bool {
+        let (generation, blocks) = {
+            let mut tail = self.tail.lock();
+            if self.flush.load(Ordering::Acquire) || tail.young_is_full() {
+                tail.freeze();
+            }
+            let Some(old) = tail.old.clone().filter(|old| old.last <= tail.durable) else { return false };
+            let count = tail.blocks_up_to(old.last);
+            let blocks: Vec<_> = tail.blocks.range(..count).cloned().collect();
+            (old, blocks)
+        };
+        if let Err(error) = self.index.write(&generation.state, &blocks, generation.first, generation.last) {
+            self.fail(format!("the index cannot be written: {error}"), None);
+            return false;
+        }
+        // Only now: whoever looked into the tail and found nothing must find it in the index.
+        let gone = self.tail.lock().indexed(blocks.len());
+        self.room.notify_waiters();
+        self.flushed.notify_all();
+        // Outside of the lock: it takes a while.
+        drop(generation);
+        drop(gone);
+        true
+    }
+
+    /// Merges runs of ids, a step at a time. False if there is nothing to merge.
+    pub(super) fn merge_next(&self) -> bool {
+        let mut merge = self.merge.lock();
+        let next = match merge.take() {
+            Some(under_way) => self.index.step_merge(under_way),
+            None => match self.index.begin_merge() {
+                Ok(Some(begun)) => Ok(Some(begun)),
+                Ok(None) => return false,
+                Err(error) => Err(error),
+            },
+        };
+        match next {
+            Ok(next) => {
+                *merge = next;
+                true
+            }
+            Err(error) => {
+                self.fail(format!("the index cannot be written: {error}"), None);
+                false
+            }
+        }
+    }
+}
+
+/// What an index that cannot be read means to a caller.
+pub(super) fn unavailable(error: IndexError) -> Error {
+    Error::Unavailable { cause: error.to_string() }
+}
+
+/// Decodes the entries of a batch that lie after `after`.
+pub(super) fn each_entry(
+    place: Place,
+    header: &BatchHeader,
+    bytes: &[u8],
+    after: Position,
+    mut visit: impl FnMut(Stored, log::Hints, usize) -> Result<(), LogError>,
+) -> Result<(), LogError> {
+    for record in log::records(header, bytes) {
+        let record = record.map_err(|malformed| damaged(place, malformed))?;
+        if record.position > after {
+            let entry = Arc::new(record.entry().map_err(|malformed| damaged(place, malformed))?);
+            visit(Stored { position: record.position, entry }, record.hints, record.len())?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn damaged(place: Place, malformed: log::Malformed) -> LogError {
+    LogError::Damaged { file: log::name_of(place.segment), offset: place.offset, what: malformed.to_string() }
+}

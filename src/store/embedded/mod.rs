@@ -1,0 +1,100 @@
+//! The engine that keeps messages on the disk of this machine: the log is the truth, the index follows from it.
+//!
+//! A frame is staged under one lock: its facts are looked up, its place in the log is taken, and it joins the batch that waits to be
+//! written. The writer takes that batch, writes and syncs it, and only then is anything of it answered or seen. The indexer follows
+//! what is durable. Nothing here is retried as if nothing had happened: a sync that failed ends the engine.
+
+mod core;
+mod open;
+mod options;
+mod reading;
+mod retention;
+mod threads;
+
+#[cfg(test)]
+mod tests;
+
+pub use open::{OpenError, Opening, open};
+pub use options::Options;
+
+use self::core::Core;
+use super::{AppendError, Claim, Cursor, Error, Filter, Health, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
+use async_trait::async_trait;
+use prost_types::Timestamp;
+use std::sync::Arc;
+use threads::Threads;
+use tokio::sync::watch;
+
+/// A log on the disk of this machine. Cheap to clone; every clone is the same log. It is closed by [`Self::close`], or with its last
+/// clone.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    core: Arc<Core>,
+    threads: Arc<Threads>,
+}
+
+impl Embedded {
+    /// Writes what is staged, notes that all is durable, brings the index up to date, and ends. Blocks meanwhile. What is asked of
+    /// it later fails.
+    pub fn close(&self) {
+        self.threads.stop(&self.core);
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, Error> {
+        self.core.claim(id, fingerprint).await
+    }
+
+    async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
+        self.core.stage(claim, stage).await
+    }
+
+    async fn scan(&self, after: Position, page: Page, filter: &Filter) -> Result<Scan, Error> {
+        if let Some(scan) = self.core.scan_window(after, page, filter)? {
+            return Ok(scan);
+        }
+        let filter = filter.clone();
+        self.core.apart(move |core| core.scan_log(after, page, &filter)).await
+    }
+
+    async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
+        let id = id.to_owned();
+        self.core.apart(move |core| core.message(&id)).await
+    }
+
+    async fn history(&self, conversation: &str, before: Option<Position>, limit: usize) -> Result<Option<Vec<Stored>>, Error> {
+        let conversation = conversation.to_owned();
+        self.core.apart(move |core| core.history(&conversation, before, limit)).await
+    }
+
+    async fn before(&self, time: Timestamp) -> Result<Position, Error> {
+        let time = Core::nanos(&time);
+        self.core.apart(move |core| core.before(time)).await
+    }
+
+    fn span(&self) -> Span {
+        let tail = self.core.tail.lock();
+        Span { epoch: self.core.epoch, oldest: tail.oldest, end: tail.durable }
+    }
+
+    fn knows(&self, cursor: Cursor) -> bool {
+        let end = self.core.tail.lock().durable;
+        let epochs = self.core.segments.epochs();
+        // A position lasts until the epoch after its own begins.
+        let next = epochs.range(cursor.epoch.saturating_add(1)..).next().map(|(_, first)| *first);
+        let is_known = cursor.epoch == self.core.epoch || epochs.contains_key(&cursor.epoch);
+        let is_former = epochs.keys().next().is_some_and(|oldest| cursor.epoch < *oldest);
+        // Of an epoch of which nothing is kept only the oldest cursor can still be told from a forged one: it has expired.
+        (is_known || is_former) && cursor.position <= end && next.is_none_or(|first| cursor.position < first)
+    }
+
+    fn durable(&self) -> watch::Receiver<Position> {
+        self.core.durable.subscribe()
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.core.health.subscribe()
+    }
+}

@@ -1,0 +1,192 @@
+//! Keeping the house: a spare segment, room on the disk, and letting go of what is old.
+
+use super::core::{Core, unavailable};
+use crate::pb::store::{Carried, Entry};
+use crate::store::index::to_pb;
+use crate::store::log::name_of;
+use crate::store::tail::Tail;
+use crate::store::{Error, Health, Position, clock};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Sessions that are carried forward in one frame.
+const CARRIED: usize = 64;
+
+/// What retention has to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    /// What is kept begins here from now on.
+    oldest: Option<Position>,
+    /// True if there is more than may be kept, and all of it too young to go.
+    overfull: bool,
+}
+
+impl Core {
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(&*self.health.borrow(), Health::Failed { .. })
+    }
+
+    /// True if nothing waits to be written.
+    pub(super) fn all_written(&self, tail: &Tail) -> bool {
+        self.has_failed() || (tail.batches.is_empty() && tail.durable == tail.end)
+    }
+
+    /// The engine is closed: what is asked of it fails.
+    pub(super) fn refuse_from_now_on(&self) {
+        self.health.send_if_modified(|health| {
+            let open = !matches!(health, Health::Failed { .. });
+            if open {
+                *health = Health::Failed { cause: "the store is closed".into() };
+            }
+            open
+        });
+    }
+
+    /// Looks after room and retention once.
+    pub(super) fn keep_house(&self) {
+        let full = match self.keep_within_bounds() {
+            Ok(true) => Some(format!("the log has more than {} bytes, all of them too young to go", self.options.max_bytes)),
+            Ok(false) => self.disk_full(),
+            Err(error) => {
+                if !self.has_failed() {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "old messages cannot be let go");
+                }
+                self.disk_full()
+            }
+        };
+        if full.is_none()
+            && let Err(error) = self.spare.prepare()
+        {
+            tracing::debug!(%error, "no spare segment");
+        }
+        self.set_full(full);
+    }
+
+    fn disk_full(&self) -> Option<String> {
+        let least = self.options.min_free;
+        match self.segments.disk().free() {
+            Ok(free) if free < least => Some(format!("{free} bytes are free on the disk, {least} are needed")),
+            _ => None,
+        }
+    }
+
+    /// Lets go of what is too old or too much. True if there is too much that may not go.
+    fn keep_within_bounds(&self) -> Result<bool, Error> {
+        let Plan { oldest, overfull } = self.plan()?;
+        if let Some(oldest) = oldest {
+            self.let_go(oldest)?;
+        }
+        Ok(overfull)
+    }
+
+    fn plan(&self) -> Result<Plan, Error> {
+        let segments = self.segments.sizes();
+        let total: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
+        let indexed = self.index.position().map_err(unavailable)?;
+        let lookup = self.index.lookup().map_err(unavailable)?;
+        let now = clock::now_after(0);
+        // All entries of a segment are as old as the first of the next one, or older. What is not indexed yet stays.
+        let age_of = |i: usize| -> Result<Option<Duration>, Error> {
+            let Some((next, _)) = segments.get(i + 1).filter(|(next, _)| *next <= indexed) else { return Ok(None) };
+            let accepted_at = lookup.accepted_at(*next).map_err(unavailable)?;
+            Ok(accepted_at.map(|at| Duration::from_nanos(now.saturating_sub(at).max(0).cast_unsigned())))
+        };
+        let mut gone = 0;
+        let mut left = total;
+        while let Some(age) = age_of(gone)? {
+            // More than needed goes at once, because looking for what has to be carried forward takes its time.
+            let too_much = total > self.options.max_bytes && left > self.options.max_bytes - self.options.max_bytes / 16;
+            if age <= self.options.max_age && !(too_much && age >= self.options.min_age) {
+                break;
+            }
+            left -= segments[gone].1;
+            gone += 1;
+        }
+        let oldest = segments.get(gone).filter(|_| gone > 0).map(|(first, _)| *first);
+        let may_not_go = age_of(gone)?.is_some_and(|age| age < self.options.min_age);
+        Ok(Plan { oldest, overfull: left > self.options.max_bytes && may_not_go })
+    }
+
+    /// Drops all segments before the one that begins with `oldest`: what lives on is carried forward, durably and in the index; the
+    /// mark is set, durably; then they go.
+    fn let_go(&self, oldest: Position) -> Result<(), Error> {
+        self.carry_forward(oldest)?;
+        let failed = |cause: String| Error::Unavailable { cause };
+        self.control.set_oldest(oldest).map_err(|error| failed(error.to_string()))?;
+        self.tail.lock().oldest = oldest;
+        self.index.forget(oldest).map_err(unavailable)?;
+        let disk = self.segments.disk();
+        for first in self.segments.firsts().into_iter().filter(|first| *first < oldest) {
+            self.segments.forget(first);
+            disk.remove(&name_of(first)).map_err(|error| failed(format!("{} cannot be removed: {error}", name_of(first))))?;
+        }
+        tracing::info!(%oldest, "old messages are gone");
+        disk.sync().map_err(|error| failed(error.to_string()))
+    }
+
+    /// Tells once more, at the end of the log, every session that has not ended and that only entries below `oldest` tell.
+    fn carry_forward(&self, oldest: Position) -> Result<(), Error> {
+        let sessions = self.lookup(|lookup| lookup.to_carry(oldest))?;
+        let mut last = None;
+        for sessions in sessions.chunks(CARRIED) {
+            last = self.carry(sessions)?.or(last);
+        }
+        match last {
+            Some(position) => self.wait_until_indexed(position),
+            None => Ok(()),
+        }
+    }
+
+    fn carry(&self, sessions: &[String]) -> Result<Option<Position>, Error> {
+        let durable = {
+            let mut tail = self.tail.lock();
+            let mut frame = Vec::new();
+            {
+                let lookup = self.index.lookup().map_err(unavailable)?;
+                for id in sessions {
+                    // What the tail tells is young anyway.
+                    if tail.generations().any(|state| state.sessions().contains_key(id)) {
+                        continue;
+                    }
+                    let Some((position, session)) = lookup.session_and_position(id).map_err(unavailable)? else { continue };
+                    let told = tail.generations().find_map(|state| state.customers().get(&session.customer_id));
+                    let customer = match told {
+                        Some(latest) => Some(latest.fact.clone()),
+                        None => lookup.customer(&session.customer_id).map_err(unavailable)?,
+                    };
+                    let carried = Carried {
+                        session: Some(session.as_ref().clone()),
+                        position: position.0,
+                        customer: customer.map(|facts| to_pb(&facts)),
+                    };
+                    frame.push(Entry { carried: Some(carried), ..Entry::default() });
+                }
+            }
+            if frame.is_empty() {
+                return Ok(None);
+            }
+            let (stored, durable) = tail.stage(frame, None, &self.index).map_err(unavailable)?;
+            stored.last().map(|stored| (stored.position, durable))
+        };
+        let Some((position, durable)) = durable else { return Ok(None) };
+        self.to_write.notify_one();
+        durable.blocking_recv().unwrap_or_else(|_| Err(Error::Unavailable { cause: "the store was closed".into() }))?;
+        Ok(Some(position))
+    }
+
+    /// Waits until the index has taken `position` in.
+    pub(super) fn wait_until_indexed(&self, position: Position) -> Result<(), Error> {
+        let mut tail = self.tail.lock();
+        loop {
+            if let Health::Failed { cause } = &*self.health.borrow() {
+                return Err(Error::Unavailable { cause: cause.clone() });
+            }
+            if tail.indexed_up_to() >= position {
+                return Ok(());
+            }
+            self.flush.store(true, Ordering::Release);
+            self.to_index.notify_one();
+            let _woken = self.flushed.wait_for(&mut tail, Duration::from_millis(100));
+        }
+    }
+}

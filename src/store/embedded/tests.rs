@@ -1,0 +1,90 @@
+//! The promise of the store, kept on a disk.
+
+use super::*;
+use crate::store::conformance::{Life, Model, append, conforms, log, look, said};
+use crate::store::{Claim, Filter};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// An engine in a folder of its own.
+#[derive(Debug)]
+struct InFolder {
+    engine: Embedded,
+    /// Lets go of what is old before each answer, so that there is no need to wait for it.
+    keeps_house: bool,
+    _folder: TempDir,
+}
+
+/// Room for everything that a rule appends.
+fn roomy() -> InFolder {
+    let options = Options { window_bytes: 2_000, generation_entries: 16, segment_bytes: 16 << 10, ..small() };
+    InFolder::new(options, false)
+}
+
+/// Keeps some 30 small entries.
+fn cramped() -> InFolder {
+    let options = Options { segment_bytes: 4 << 10, max_bytes: 16 << 10, generation_entries: 4, ..small() };
+    InFolder::new(options, true)
+}
+
+fn small() -> Options {
+    Options { min_age: Duration::ZERO, min_free: 0, ..Options::default() }
+}
+
+impl InFolder {
+    fn new(options: Options, keeps_house: bool) -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let engine = open(folder.path(), options, &|_| {}).expect("can be opened");
+        Self { engine, keeps_house, _folder: folder }
+    }
+}
+
+#[async_trait]
+impl Store for InFolder {
+    async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, Error> {
+        self.engine.claim(id, fingerprint).await
+    }
+
+    async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
+        let staged = self.engine.stage(claim, stage).await?;
+        if !self.keeps_house {
+            return Ok(staged);
+        }
+        let stored = staged.durable().await?;
+        let core = self.engine.core.clone();
+        let last = stored.last().expect("a frame is not empty").position;
+        let kept = tokio::task::spawn_blocking(move || {
+            core.wait_until_indexed(last)?;
+            core.keep_house();
+            Ok::<_, Error>(())
+        });
+        kept.await.expect("does not panic")?;
+        Ok(Staged::new(std::future::ready(Ok(stored))))
+    }
+
+    async fn scan(&self, after: Position, page: Page, filter: &Filter) -> Result<Scan, Error> {
+        self.engine.scan(after, page, filter).await
+    }
+
+    async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
+        self.engine.message(id).await
+    }
+
+    async fn history(&self, conversation: &str, before: Option<Position>, limit: usize) -> Result<Option<Vec<Stored>>, Error> {
+        self.engine.history(conversation, before, limit).await
+    }
+
+    async fn before(&self, time: Timestamp) -> Result<Position, Error> {
+        self.engine.before(time).await
+    }
+
+    fn span(&self) -> Span {
+        self.engine.span()
+    }
+
+    fn durable(&self) -> watch::Receiver<Position> {
+        self.engine.durable()
+    }
+}
+
+conforms!(roomy: roomy(), cramped: cramped());

@@ -1,0 +1,281 @@
+//! Looking things up.
+
+use super::ids::Run;
+use super::{Index, IndexError};
+use crate::pb;
+use crate::pb::store::Session;
+use crate::store::bloom::Bloom;
+use crate::store::facts::{Common, CustomerFacts, Rank, SessionKey, content, id_hash};
+use crate::store::log::{Block, Place};
+use crate::store::{Position, clock};
+use prost::Message as _;
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use std::sync::Arc;
+
+/// A connection to look things up with. It goes back to the others when dropped.
+#[derive(Debug)]
+pub(crate) struct Lookup<'i> {
+    index: &'i Index,
+    /// None only while it is given back.
+    connection: Option<Connection>,
+}
+
+/// Most connections that wait to be used again.
+const IDLE: usize = 4;
+
+impl Drop for Lookup<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.index.idle.lock();
+        if idle.len() < IDLE {
+            idle.extend(self.connection.take());
+        }
+    }
+}
+
+/// The columns that make a session.
+const SESSION: &str = "id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id, opened_at,
+    ended_at, end_reason, position";
+
+fn session(row: &Row<'_>) -> rusqlite::Result<(Rank, Arc<Session>)> {
+    let time = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(clock::from_nanos));
+    let session = Session {
+        id: row.get(0)?,
+        service_identifier: row.get(1)?,
+        channel_customer_identifier: row.get(2)?,
+        channel_type: row.get(3)?,
+        conversation_id: row.get(4)?,
+        customer_id: row.get(5)?,
+        opened_at: time(6)?,
+        ended_at: time(7)?,
+        end_reason: row.get(8)?,
+    };
+    let position = Position(row.get::<_, i64>(9)?.cast_unsigned());
+    Ok((Rank::of(&session, position), Arc::new(session)))
+}
+
+fn block(row: &Row<'_>) -> rusqlite::Result<Block> {
+    let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
+    // A filter that cannot be read passes everything over to the reader.
+    let everything = || Bloom::from_bytes(&[0xff; 32]);
+    let filter = Bloom::from_bytes(row.get_ref(6)?.as_blob()?).or_else(everything);
+    Ok(Block {
+        first: Position(number(0)?),
+        end: Position(number(1)?),
+        place: Place { segment: Position(number(2)?), offset: number(3)? },
+        length: number(4)?,
+        accepted_at: row.get(5)?,
+        filter: filter.expect("32 bytes are a filter"),
+    })
+}
+
+impl<'i> Lookup<'i> {
+    pub(super) const fn new(index: &'i Index, connection: Connection) -> Self {
+        Self { index, connection: Some(connection) }
+    }
+
+    fn connection(&self) -> &Connection {
+        self.connection.as_ref().expect("it is only taken when this is dropped")
+    }
+
+    /// A session by its id.
+    pub(crate) fn session(&self, id: &str) -> Result<Option<Arc<Session>>, IndexError> {
+        Ok(self.session_and_position(id)?.map(|(_, session)| session))
+    }
+
+    /// A session by its id, and its latest message.
+    pub(crate) fn session_and_position(&self, id: &str) -> Result<Option<(Position, Arc<Session>)>, IndexError> {
+        let mut statement = self.connection().prepare_cached(&format!("SELECT {SESSION} FROM session WHERE id = ?1"))?;
+        let found = statement.query_row([id], session).optional()?;
+        Ok(found.map(|(rank, session)| (rank.position(), session)))
+    }
+
+    /// The session that is meant among those with something in common, those that `passed_over` names excepted.
+    pub(crate) fn meant(
+        &self,
+        common: Common<'_>,
+        passed_over: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<(Rank, Arc<Session>)>, IndexError> {
+        match common {
+            Common::Key(key) => self.best(
+                "key_hash = ?1 AND service_identifier = ?2 AND channel_customer_identifier = ?3",
+                params![self.index.key_hash(key), key.service_identifier, key.channel_customer_identifier],
+                passed_over,
+            ),
+            Common::Customer(id) => self.best("customer_id = ?1", params![id], passed_over),
+            Common::Conversation(id) => self.best("conversation_id = ?1", params![id], passed_over),
+            Common::Address { channel_type, address } => {
+                let hash = self.index.address_hash(channel_type, address);
+                let typed = self.best(
+                    "address_hash = ?1 AND channel_type = ?2 AND channel_customer_identifier = ?3",
+                    params![hash, channel_type, address],
+                    passed_over,
+                )?;
+                // The channel that is this type by itself.
+                let own = SessionKey {
+                    service_identifier: channel_type.to_owned(),
+                    channel_customer_identifier: address.to_owned(),
+                };
+                let own = self.best(
+                    "key_hash = ?1 AND channel_type = ?2 AND channel_customer_identifier = ?3 AND service_identifier = ?2",
+                    params![self.index.key_hash(&own), channel_type, address],
+                    passed_over,
+                )?;
+                Ok([typed, own].into_iter().flatten().max_by_key(|(rank, _)| *rank))
+            }
+        }
+    }
+
+    fn best(
+        &self,
+        condition: &str,
+        values: &[&dyn ToSql],
+        passed_over: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<(Rank, Arc<Session>)>, IndexError> {
+        let query = format!(
+            "SELECT {SESSION} FROM session WHERE {condition} ORDER BY ended_at IS NULL DESC, ended_at DESC, position DESC"
+        );
+        let mut statement = self.connection().prepare_cached(&query)?;
+        let mut rows = statement.query(values)?;
+        while let Some(row) = rows.next()? {
+            if !passed_over(row.get_ref(0)?.as_str().unwrap_or_default()) {
+                return Ok(Some(session(row)?));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A customer by id.
+    pub(crate) fn customer(&self, id: &str) -> Result<Option<Arc<CustomerFacts>>, IndexError> {
+        let mut statement = self.connection().prepare_cached("SELECT facts FROM customer WHERE id = ?1")?;
+        let facts: Option<Vec<u8>> = statement.query_row([id], |row| row.get(0)).optional()?;
+        let Some(bytes) = facts else { return Ok(None) };
+        let damaged = IndexError::Other { what: "damaged: a customer cannot be read" };
+        let facts = pb::store::CustomerFacts::decode(&*bytes).map_err(|_| damaged)?;
+        let customer = facts.customer.unwrap_or_default();
+        Ok(Some(Arc::new(CustomerFacts { customer, exact_numbers: facts.exact_numbers })))
+    }
+
+    /// The newest message of a conversation's history, 0 if it has none; none for an unknown conversation.
+    pub(crate) fn newest_of(&self, conversation: &str) -> Result<Option<Position>, IndexError> {
+        let mut statement = self.connection().prepare_cached("SELECT newest FROM conversation WHERE id = ?1")?;
+        let newest: Option<i64> = statement.query_row([conversation], |row| row.get(0)).optional()?;
+        Ok(newest.map(|newest| Position(newest.cast_unsigned())))
+    }
+
+    /// Messages that seem to have `id` now, or to have been sent with it: one of them at least if there are any.
+    pub(crate) fn with_id(&self, id: &str) -> Result<Vec<Position>, IndexError> {
+        let hash = id_hash(self.index.key, id);
+        self.each_run(hash, |run| self.positions(run, "hash = ?1 ORDER BY content LIMIT 4", params![hash]))
+    }
+
+    /// Messages that seem to have `id` now.
+    pub(crate) fn named(&self, id: &str) -> Result<Vec<Position>, IndexError> {
+        let hash = id_hash(self.index.key, id);
+        let most = i64::from(u32::MAX);
+        self.each_run(hash, |run| self.positions(run, "hash = ?1 AND content BETWEEN 0 AND ?2", params![hash, most]))
+    }
+
+    /// Messages that seem to have been accepted under `id` with a content, latest first.
+    pub(crate) fn with_content(&self, id: &str, fingerprint: &[u8]) -> Result<Vec<Position>, IndexError> {
+        let hash = id_hash(self.index.key, id);
+        let [kept, renewed] = [false, true].map(|renewed| content(renewed, fingerprint));
+        let condition = "hash = ?1 AND content IN (?2, ?3)";
+        let mut found = self.each_run(hash, |run| self.positions(run, condition, params![hash, kept, renewed]))?;
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(found)
+    }
+
+    /// Id of the session of the latest message that seems to have `id`, or to have been sent with it.
+    pub(crate) fn session_of_message(&self, id: &str) -> Result<Option<String>, IndexError> {
+        let hash = id_hash(self.index.key, id);
+        let found = self.each_run(hash, |run| {
+            let query = format!("SELECT position, session FROM {} WHERE hash = ?1 ORDER BY position DESC LIMIT 1", run.table());
+            let mut statement = self.connection().prepare_cached(&query)?;
+            let found = statement.query_row([hash], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)));
+            Ok(found.optional()?.into_iter().collect())
+        })?;
+        let Some((_, Some(number))) = found.into_iter().max_by_key(|(position, _)| *position) else { return Ok(None) };
+        let mut statement = self.connection().prepare_cached("SELECT id FROM session WHERE number = ?1")?;
+        Ok(statement.query_row([number], |row| row.get(0)).optional()?)
+    }
+
+    fn positions(&self, run: &Run, condition: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Vec<Position>> {
+        let query = format!("SELECT position FROM {} WHERE {condition}", run.table());
+        let mut statement = self.connection().prepare_cached(&query)?;
+        statement.query_map(values, |row| Ok(Position(row.get::<_, i64>(0)?.cast_unsigned())))?.collect()
+    }
+
+    /// What `find` finds in the runs that may hold `hash`. Runs are merged and dropped meanwhile: then the search begins again.
+    fn each_run<T>(&self, hash: i64, find: impl Fn(&Run) -> rusqlite::Result<Vec<T>>) -> Result<Vec<T>, IndexError> {
+        loop {
+            let runs = self.index.runs();
+            let holding = runs.iter().filter(|run| run.filter.may_hold(hash.cast_unsigned()));
+            let found: rusqlite::Result<Vec<_>> = holding.map(|run| find(run)).collect();
+            match found {
+                Ok(found) => return Ok(found.into_iter().flatten().collect()),
+                Err(_) if !Arc::ptr_eq(&runs, &self.index.runs()) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// True if no run holds `hash`, as far as can be told without reading.
+    pub(crate) fn is_certainly_new(index: &Index, id: &str) -> bool {
+        let hash = id_hash(index.key, id).cast_unsigned();
+        !index.runs().iter().any(|run| run.filter.may_hold(hash))
+    }
+
+    /// The block that holds `position`.
+    pub(crate) fn block_of(&self, position: Position) -> Result<Option<Block>, IndexError> {
+        let query = "SELECT first, end, segment, offset, length, accepted_at, filter FROM block WHERE first <= ?1
+                     ORDER BY first DESC LIMIT 1";
+        let mut statement = self.connection().prepare_cached(query)?;
+        let found = statement.query_row([position.0.cast_signed()], block).optional()?;
+        Ok(found.filter(|block| block.end > position))
+    }
+
+    /// At most `most` blocks from the one that holds `position` on.
+    pub(crate) fn blocks_from(&self, position: Position, most: usize) -> Result<Vec<Block>, IndexError> {
+        let query = "SELECT first, end, segment, offset, length, accepted_at, filter FROM block WHERE first >=
+                     coalesce((SELECT max(first) FROM block WHERE first <= ?1), 0) AND end > ?1 ORDER BY first LIMIT ?2";
+        let mut statement = self.connection().prepare_cached(query)?;
+        let values = params![position.0.cast_signed(), i64::try_from(most).unwrap_or(i64::MAX)];
+        Ok(statement.query_map(values, block)?.collect::<Result<_, _>>()?)
+    }
+
+    /// The last block whose first entry was accepted before `time`, in nanoseconds since 1970.
+    pub(crate) fn block_before(&self, time: i64) -> Result<Option<Block>, IndexError> {
+        let query = "SELECT first, end, segment, offset, length, accepted_at, filter FROM block WHERE accepted_at < ?1
+                     ORDER BY accepted_at DESC, first DESC LIMIT 1";
+        let mut statement = self.connection().prepare_cached(query)?;
+        Ok(statement.query_row([time], block).optional()?)
+    }
+
+    /// The last block.
+    pub(crate) fn last_block(&self) -> Result<Option<Block>, IndexError> {
+        let query =
+            "SELECT first, end, segment, offset, length, accepted_at, filter FROM block ORDER BY first DESC LIMIT 1";
+        Ok(self.connection().query_row(query, [], block).optional()?)
+    }
+
+    /// When the first entry of a segment was accepted.
+    pub(crate) fn accepted_at(&self, segment: Position) -> Result<Option<i64>, IndexError> {
+        let mut statement = self.connection().prepare_cached("SELECT accepted_at FROM block WHERE first = ?1")?;
+        Ok(statement.query_row([segment.0.cast_signed()], |row| row.get(0)).optional()?)
+    }
+
+    /// The segments that the blocks are of.
+    pub(crate) fn segments(&self) -> Result<Vec<Position>, IndexError> {
+        let mut statement = self.connection().prepare_cached("SELECT DISTINCT segment FROM block ORDER BY segment")?;
+        let segments = statement.query_map([], |row| Ok(Position(row.get::<_, i64>(0)?.cast_unsigned())))?;
+        Ok(segments.collect::<Result<_, _>>()?)
+    }
+
+    /// Ids of sessions that have not ended, and that only entries below `oldest` tell.
+    pub(crate) fn to_carry(&self, oldest: Position) -> Result<Vec<String>, IndexError> {
+        let query = "SELECT id FROM session WHERE told < ?1 AND ended_at IS NULL ORDER BY position";
+        let mut statement = self.connection().prepare_cached(query)?;
+        Ok(statement.query_map([oldest.0.cast_signed()], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+}

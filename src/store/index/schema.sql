@@ -1,0 +1,69 @@
+-- The index of the log: everything here follows from the log and can be made again from it (`cim-gateway reindex`).
+-- Positions are places in the log; times are nanoseconds since 1970; hashes are keyed with the id of the log.
+
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Channel sessions, each as its latest entry tells it.
+CREATE TABLE session (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    service_identifier TEXT NOT NULL,
+    channel_customer_identifier TEXT NOT NULL,
+    channel_type TEXT NOT NULL,
+    conversation_id TEXT NOT NULL,
+    customer_id TEXT NOT NULL,
+    opened_at INTEGER,
+    ended_at INTEGER,
+    end_reason TEXT NOT NULL,
+    -- Its latest message.
+    position INTEGER NOT NULL,
+    -- The entry that tells it: a later one if it was carried forward.
+    told INTEGER NOT NULL,
+    -- Hash of service_identifier and channel_customer_identifier.
+    key_hash INTEGER NOT NULL,
+    -- Hash of channel_type and channel_customer_identifier; unset where the channel is a type of its own: then key_hash serves.
+    address_hash INTEGER
+) STRICT;
+CREATE INDEX session_key ON session (key_hash);
+CREATE INDEX session_address ON session (address_hash) WHERE address_hash IS NOT NULL;
+CREATE INDEX session_conversation ON session (conversation_id);
+CREATE INDEX session_customer ON session (customer_id);
+
+-- Conversations, and the newest message of each one's history; 0 for none.
+CREATE TABLE conversation (
+    id TEXT PRIMARY KEY,
+    newest INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Customers as known so far: a cim.store.v1.CustomerFacts each.
+CREATE TABLE customer (
+    id TEXT PRIMARY KEY,
+    position INTEGER NOT NULL,
+    told INTEGER NOT NULL,
+    facts BLOB NOT NULL
+) STRICT;
+
+-- Stretches of segments, to find a position or a time in, and to pass over what a reader does not want.
+CREATE TABLE block (
+    first INTEGER PRIMARY KEY,
+    end INTEGER NOT NULL,
+    segment INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    accepted_at INTEGER NOT NULL,
+    filter BLOB NOT NULL
+) STRICT;
+CREATE INDEX block_accepted_at ON block (accepted_at);
+
+-- Runs of ids: each is a table run_NUMBER (hash, content, position, session) in the order of the hashes, for the messages of one
+-- stretch of the log. The filter tells of most ids that are not in a run that they are not.
+CREATE TABLE run (
+    number INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    filter BLOB NOT NULL
+) STRICT;

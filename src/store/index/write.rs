@@ -1,0 +1,153 @@
+//! Taking the log in, and letting go of what is no longer kept.
+
+use super::ids::{self, Row};
+use super::{Index, IndexError, position};
+use crate::pb;
+use crate::store::facts::{CustomerFacts, Latest, SessionKey, State};
+use crate::store::log::Block;
+use crate::store::{Position, clock};
+use prost::Message as _;
+use rusqlite::{Transaction, params};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+impl Index {
+    /// Takes in what `state` tells of the entries `first..=last`, and the blocks that end with them. All or nothing.
+    pub(crate) fn write(&self, state: &State, blocks: &[Block], first: Position, last: Position) -> Result<(), IndexError> {
+        let mut connection = self.writer.lock();
+        let transaction = connection.transaction()?;
+        debug_assert_eq!(position(&transaction)?.next(), first, "the index takes the log in without a gap");
+        let numbers = self.write_sessions(&transaction, state)?;
+        write_conversations(&transaction, state)?;
+        write_customers(&transaction, state)?;
+        write_blocks(&transaction, blocks)?;
+        let rows = state.ids().iter().map(|(key, session)| Row {
+            key: *key,
+            session: session.as_ref().and_then(|session| numbers.get(session.id.as_str()).copied()),
+        });
+        let run = match rows.len() {
+            0 => None,
+            _ => Some(ids::write(&transaction, rows, first, last)?),
+        };
+        transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'position'", [last.0.cast_signed()])?;
+        transaction.commit()?;
+        if let Some(run) = run {
+            let mut runs = Vec::clone(&self.runs());
+            runs.push(Arc::new(run));
+            *self.runs.write() = Arc::new(runs);
+        }
+        Ok(())
+    }
+
+    fn write_sessions<'s>(&self, transaction: &Transaction<'_>, state: &'s State) -> Result<HashMap<&'s str, i64>, IndexError> {
+        let mut statement = transaction.prepare_cached(
+            "INSERT INTO session (id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id,
+                                  opened_at, ended_at, end_reason, position, told, key_hash, address_hash)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+             ON CONFLICT (id) DO UPDATE SET
+                 service_identifier = excluded.service_identifier,
+                 channel_customer_identifier = excluded.channel_customer_identifier,
+                 channel_type = excluded.channel_type, conversation_id = excluded.conversation_id,
+                 customer_id = excluded.customer_id, opened_at = excluded.opened_at, ended_at = excluded.ended_at,
+                 end_reason = excluded.end_reason, position = excluded.position, told = excluded.told,
+                 key_hash = excluded.key_hash, address_hash = excluded.address_hash
+             RETURNING number",
+        )?;
+        let mut numbers = HashMap::with_capacity(state.sessions().len());
+        for (id, Latest { fact, position, told }) in state.sessions() {
+            let key_hash = self.key_hash(&SessionKey::of(fact));
+            let own_type = fact.channel_type == fact.service_identifier;
+            let address_hash =
+                (!own_type).then(|| self.address_hash(&fact.channel_type, &fact.channel_customer_identifier));
+            let number = statement.query_row(
+                params![
+                    id,
+                    fact.service_identifier,
+                    fact.channel_customer_identifier,
+                    fact.channel_type,
+                    fact.conversation_id,
+                    fact.customer_id,
+                    fact.opened_at.as_ref().map(clock::to_nanos),
+                    fact.ended_at.as_ref().map(clock::to_nanos),
+                    fact.end_reason,
+                    position.0.cast_signed(),
+                    told.0.cast_signed(),
+                    key_hash,
+                    address_hash,
+                ],
+                |row| row.get(0),
+            )?;
+            numbers.insert(id.as_str(), number);
+        }
+        Ok(numbers)
+    }
+
+    pub(super) fn key_hash(&self, key: &SessionKey) -> i64 {
+        self.key.hash_all(&[&key.service_identifier, &key.channel_customer_identifier]).cast_signed()
+    }
+
+    pub(super) fn address_hash(&self, channel_type: &str, address: &str) -> i64 {
+        self.key.hash_all(&[channel_type, address]).cast_signed()
+    }
+
+    /// Lets go of what only entries below `oldest` tell. The log itself still has them.
+    pub(crate) fn forget(&self, oldest: Position) -> Result<(), IndexError> {
+        let mut connection = self.writer.lock();
+        let transaction = connection.transaction()?;
+        let below = oldest.0.cast_signed();
+        transaction.execute("DELETE FROM session WHERE told < ?1", [below])?;
+        transaction.execute("DELETE FROM customer WHERE told < ?1", [below])?;
+        transaction.execute(
+            "DELETE FROM conversation WHERE newest < ?1
+             AND NOT EXISTS (SELECT 1 FROM session WHERE conversation_id = conversation.id)",
+            [below],
+        )?;
+        transaction.execute("DELETE FROM block WHERE end <= ?1", [below])?;
+        let runs = self.runs();
+        let (gone, kept): (Vec<_>, Vec<_>) = runs.iter().cloned().partition(|run| run.last < oldest);
+        for run in &gone {
+            transaction.execute("DELETE FROM run WHERE number = ?1", [run.number])?;
+            transaction.execute_batch(&format!("DROP TABLE {}", run.table()))?;
+        }
+        transaction.commit()?;
+        *self.runs.write() = Arc::new(kept);
+        Ok(())
+    }
+}
+
+fn write_conversations(transaction: &Transaction<'_>, state: &State) -> Result<(), IndexError> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO conversation VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET newest = max(newest, excluded.newest)",
+    )?;
+    for (id, newest) in state.conversations() {
+        statement.execute(params![id, newest.0.cast_signed()])?;
+    }
+    Ok(())
+}
+
+fn write_customers(transaction: &Transaction<'_>, state: &State) -> Result<(), IndexError> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO customer VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET
+             position = excluded.position, told = excluded.told, facts = excluded.facts",
+    )?;
+    for (id, Latest { fact, position, told }) in state.customers() {
+        let facts = to_pb(fact).encode_to_vec();
+        statement.execute(params![id, position.0.cast_signed(), told.0.cast_signed(), facts])?;
+    }
+    Ok(())
+}
+
+fn write_blocks(transaction: &Transaction<'_>, blocks: &[Block]) -> Result<(), IndexError> {
+    let mut statement = transaction.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    for block in blocks {
+        let [first, end, segment, offset, length] =
+            [block.first.0, block.end.0, block.place.segment.0, block.place.offset, block.length].map(u64::cast_signed);
+        statement.execute(params![first, end, segment, offset, length, block.accepted_at, block.filter.to_bytes()])?;
+    }
+    Ok(())
+}
+
+/// A customer as it stands in the log and in the index.
+pub(crate) fn to_pb(facts: &CustomerFacts) -> pb::store::CustomerFacts {
+    pb::store::CustomerFacts { customer: Some(facts.customer.clone()), exact_numbers: facts.exact_numbers.clone() }
+}

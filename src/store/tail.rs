@@ -1,0 +1,428 @@
+//! The tail: the part of the log that is on its way, in memory.
+//!
+//! ```text
+//!            indexed              durable            end
+//! ... ──────────┼───── old ──────┼─── young ───┼──────┤        facts, until the index has them
+//!                     ├─── window: decoded entries ───┤
+//!                                              ├──────┤        batches that wait to be written
+//! ```
+//!
+//! Facts that the index has not taken yet are kept in two generations. Acceptance adds to the young one; when that is full it becomes
+//! the old one, which no longer changes, is written to the index as a whole, and is dropped once it can be found there. So whatever
+//! is looked up is in the young generation, in the old one or in the index, and in this order the first answer is the latest.
+
+use super::facts::State;
+use super::hash::HashKey;
+use super::index::{Index, IndexError, Lookup};
+use super::log::{BATCH_HEADER, Block, BlockBuilder, Hints, Record};
+use super::{Claim, Common, CustomerFacts, Error, Facts, Frame, Position, Rank, SessionKey, Stored, clock, is_active};
+use crate::pb::store::Session;
+use std::cell::{OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// The facts of a stretch of the log.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) state: State,
+    /// Position of its first entry.
+    pub(super) first: Position,
+    /// Position of its last entry; the one before [`Self::first`] while it has none.
+    pub(super) last: Position,
+    /// Bytes of its entries.
+    bytes: u64,
+}
+
+impl Generation {
+    fn after(position: Position, key: HashKey) -> Self {
+        Self { state: State::new(key), first: position.next(), last: position, bytes: 0 }
+    }
+
+    /// How many entries it has.
+    pub(super) const fn len(&self) -> u64 {
+        self.last.0 + 1 - self.first.0
+    }
+}
+
+/// How much the tail may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Entries of one generation.
+    pub(super) generation_entries: u64,
+    /// Bytes of the entries of one generation: a start after a crash reads them again.
+    pub(super) generation_bytes: u64,
+    /// Bytes of the decoded entries that readers share, as protobuf.
+    pub(super) window_bytes: usize,
+    /// Bytes of a batch, unless one frame is larger.
+    pub(super) batch_bytes: usize,
+    /// Bytes of the batches that wait.
+    pub(super) staged_bytes: usize,
+}
+
+/// Frames that are written at once.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Its records, after room for a header.
+    pub(super) bytes: Vec<u8>,
+    /// Position of its first entry.
+    pub(super) first: Position,
+    /// What is told of each entry.
+    pub(super) hints: Vec<Hints>,
+    /// Those who wait for it.
+    pub(super) waiting: Vec<Waiting>,
+}
+
+/// Who waits for a frame. The claim is settled with it.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) told: oneshot::Sender<Result<(), Error>>,
+    pub(super) claim: Option<Claim>,
+}
+
+impl Batch {
+    /// Position of its last entry.
+    pub(super) fn last(&self) -> Position {
+        Position(self.first.0 + self.hints.len() as u64).previous()
+    }
+}
+
+/// Entries that readers share, the newest of the log.
+#[derive(Debug, Default)]
+struct Window {
+    entries: VecDeque<(Stored, usize)>,
+    bytes: usize,
+}
+
+impl Window {
+    fn push(&mut self, stored: Stored, bytes: usize, most: usize) {
+        self.bytes += bytes;
+        self.entries.push_back((stored, bytes));
+        while self.bytes > most && self.entries.len() > 1 {
+            if let Some((_, bytes)) = self.entries.pop_front() {
+                self.bytes -= bytes;
+            }
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Tail {
+    key: HashKey,
+    bounds: Bounds,
+    pub(super) young: Generation,
+    pub(super) old: Option<Arc<Generation>>,
+    window: Window,
+    /// The last entry that is staged.
+    pub(super) end: Position,
+    /// The last entry that is durable.
+    pub(super) durable: Position,
+    /// The oldest entry that is kept.
+    pub(super) oldest: Position,
+    /// When the last entry was accepted, in nanoseconds since 1970.
+    accepted_at: i64,
+    pub(super) batches: VecDeque<Batch>,
+    staged_bytes: usize,
+    /// Blocks that are complete and that the index does not have yet.
+    pub(super) blocks: VecDeque<Block>,
+    builder: BlockBuilder,
+    /// A buffer to use again.
+    recycled: Vec<Vec<u8>>,
+}
+
+impl Tail {
+    /// The tail of a log that is indexed up to `indexed`, and where what is kept begins with `oldest`.
+    pub(super) fn new(key: HashKey, bounds: Bounds, indexed: Position, oldest: Position) -> Self {
+        Self {
+            key,
+            bounds,
+            young: Generation::after(indexed, key),
+            old: None,
+            window: Window::default(),
+            end: indexed,
+            durable: indexed,
+            oldest,
+            accepted_at: 0,
+            batches: VecDeque::new(),
+            staged_bytes: 0,
+            blocks: VecDeque::new(),
+            builder: BlockBuilder::default(),
+            recycled: Vec::new(),
+        }
+    }
+
+    /// True if another frame can be staged. If the young generation is full it becomes the old one, if there is none.
+    pub(super) fn has_room(&mut self) -> bool {
+        if self.is_full() && self.old.is_none() {
+            self.freeze();
+        }
+        !self.is_full() && self.staged_bytes < self.bounds.staged_bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.young.len() >= self.bounds.generation_entries || self.young.bytes >= self.bounds.generation_bytes
+    }
+
+    /// Begins a new young generation, if the present one has entries and there is no old one.
+    pub(super) fn freeze(&mut self) {
+        if self.old.is_none() && self.young.len() > 0 {
+            let next = Generation::after(self.young.last, self.key);
+            self.old = Some(Arc::new(std::mem::replace(&mut self.young, next)));
+        }
+    }
+
+    /// Gives a frame its place at the end.
+    pub(super) fn stage(
+        &mut self,
+        frame: Frame,
+        claim: Option<Claim>,
+        index: &Index,
+    ) -> Result<(Vec<Stored>, oneshot::Receiver<Result<(), Error>>), IndexError> {
+        self.accepted_at = clock::now_after(self.accepted_at);
+        let accepted_at = Some(clock::from_nanos(self.accepted_at));
+        // Looked up before anything changes, so that a failure leaves nothing behind.
+        let mut threads = Vec::with_capacity(frame.len());
+        for entry in &frame {
+            threads.push(match &entry.session {
+                Some(session) => self.newest_of(&session.conversation_id, index)?.unwrap_or_default(),
+                None => Position::default(),
+            });
+        }
+        if self.batches.back().is_none_or(|batch| batch.bytes.len() >= self.bounds.batch_bytes) {
+            let mut bytes = self.recycled.pop().unwrap_or_default();
+            bytes.clear();
+            bytes.resize(BATCH_HEADER, 0);
+            let first = self.end.next();
+            self.batches.push_back(Batch { bytes, first, hints: Vec::new(), waiting: Vec::new() });
+        }
+        let batch = self.batches.back_mut().expect("there is one, made above if need be");
+        let before = batch.bytes.len();
+        let last = frame.len() - 1;
+        let mut stored_frame = Vec::with_capacity(frame.len());
+        for (i, (mut entry, thread)) in frame.into_iter().zip(threads).enumerate() {
+            entry.accepted_at = accepted_at;
+            if let Some(session) = &entry.session {
+                let here = self.young.state.newest_of(&session.conversation_id).unwrap_or_default();
+                entry.previous_in_conversation = here.max(thread).0;
+            }
+            self.end = self.end.next();
+            let start = batch.bytes.len();
+            batch.hints.push(Record::encode(&entry, i == last, self.key, &mut batch.bytes));
+            let bytes = batch.bytes.len() - start;
+            let stored = Stored { position: self.end, entry: Arc::new(entry) };
+            self.young.state.apply(&stored);
+            self.young.last = self.end;
+            self.young.bytes += bytes as u64;
+            self.window.push(stored.clone(), bytes, self.bounds.window_bytes);
+            stored_frame.push(stored);
+        }
+        self.staged_bytes += batch.bytes.len() - before;
+        let (told, receiver) = oneshot::channel();
+        batch.waiting.push(Waiting { told, claim });
+        Ok((stored_frame, receiver))
+    }
+
+    /// Takes in an entry that is in the log already: at the start, and after a batch was taken back.
+    pub(super) fn replay(&mut self, stored: Stored, hints: &Hints, bytes: usize) {
+        self.end = stored.position;
+        self.durable = stored.position;
+        self.accepted_at = self.accepted_at.max(hints.accepted_at);
+        self.young.state.apply(&stored);
+        self.young.last = stored.position;
+        self.young.bytes += bytes as u64;
+        self.window.push(stored, bytes, self.bounds.window_bytes);
+    }
+
+    /// True if the young generation has all it may have.
+    pub(super) fn young_is_full(&self) -> bool {
+        self.is_full()
+    }
+
+    /// The batch that is to be written next.
+    pub(super) fn next_batch(&mut self) -> Option<Batch> {
+        let batch = self.batches.pop_front()?;
+        self.staged_bytes -= batch.bytes.len() - BATCH_HEADER;
+        Some(batch)
+    }
+
+    /// Notes that a batch is durable, at `place`.
+    pub(super) fn written(&mut self, place: super::log::Place, size: u64, first: Position, hints: &[Hints]) {
+        self.blocks.extend(self.builder.add(place, size, first, hints));
+        self.durable = self.durable.max(Position(first.0 + hints.len() as u64).previous());
+    }
+
+    /// A buffer that is no longer needed.
+    pub(super) fn recycle(&mut self, bytes: Vec<u8>) {
+        // One is being filled while another is being written.
+        if self.recycled.len() < 2 {
+            self.recycled.push(bytes);
+        }
+    }
+
+    /// Drops everything that is staged and not durable, with the facts that follow from it. Returns what was to be written, and the
+    /// last entry whose facts are still there: those of the durable ones after it have to be replayed.
+    pub(super) fn take_back(&mut self, indexed: Position) -> (Vec<Batch>, Position) {
+        let rejected = self.batches.drain(..).collect();
+        self.staged_bytes = 0;
+        self.old.take_if(|old| old.last > self.durable);
+        let kept = self.old.as_ref().map_or(indexed, |old| old.last);
+        self.young = Generation::after(kept, self.key);
+        while self.window.entries.back().is_some_and(|(stored, _)| stored.position > kept) {
+            if let Some((_, bytes)) = self.window.entries.pop_back() {
+                self.window.bytes -= bytes;
+            }
+        }
+        self.end = self.durable;
+        (rejected, kept)
+    }
+
+    /// The old generation is in the index: drops it, and the blocks that are there as well.
+    pub(super) fn indexed(&mut self, blocks: usize) -> Option<Arc<Generation>> {
+        self.blocks.drain(..blocks);
+        self.old.take()
+    }
+
+    /// The last entry that the index has.
+    pub(super) fn indexed_up_to(&self) -> Position {
+        self.old.as_ref().map_or(self.young.first, |old| old.first).previous()
+    }
+
+    /// How many blocks there are whose last entry is not beyond `last`.
+    pub(super) fn blocks_up_to(&self, last: Position) -> usize {
+        self.blocks.partition_point(|block| block.end <= last.next())
+    }
+
+    /// The block that is not complete yet.
+    pub(super) fn open_block(&self) -> Option<Block> {
+        self.builder.open()
+    }
+
+    /// An entry that readers share.
+    pub(super) fn get(&self, position: Position) -> Option<&Stored> {
+        let (first, _) = self.window.entries.front()?;
+        let index = usize::try_from(position.0.checked_sub(first.position.0)?).ok()?;
+        self.window.entries.get(index).map(|(stored, _)| stored)
+    }
+
+    /// The entries from `position` on that readers share, with their sizes; none if they begin later.
+    pub(super) fn from(&self, position: Position) -> Option<impl Iterator<Item = &(Stored, usize)>> {
+        let (first, _) = self.window.entries.front()?;
+        let skipped = usize::try_from(position.0.checked_sub(first.position.0)?).ok()?;
+        Some(self.window.entries.range(skipped.min(self.window.entries.len())..))
+    }
+
+    /// The entry before the first that readers share and that was accepted at or after `time`; none if that may be an older one.
+    pub(super) fn before(&self, time: i64) -> Option<Position> {
+        let at = |stored: &Stored| stored.entry.accepted_at.as_ref().map_or(0, clock::to_nanos);
+        let (first, _) = self.window.entries.front()?;
+        if at(first) >= time && first.position > self.oldest {
+            return None;
+        }
+        let earlier = self.window.entries.partition_point(|(stored, _)| at(stored) < time);
+        Some(Position(first.position.0 + earlier as u64).previous())
+    }
+
+    /// The generations, the latest first.
+    pub(super) fn generations(&self) -> impl Iterator<Item = &State> {
+        std::iter::once(&self.young.state).chain(self.old.as_ref().map(|old| &old.state))
+    }
+
+    /// The newest message of a conversation's history, 0 if it has none; none for an unknown conversation.
+    pub(super) fn newest_of(&self, conversation: &str, index: &Index) -> Result<Option<Position>, IndexError> {
+        let mut known = None;
+        for state in self.generations() {
+            match state.newest_of(conversation) {
+                Some(newest) if newest > Position::default() => return Ok(Some(newest)),
+                other => known = known.or(other),
+            }
+        }
+        let indexed = index.lookup()?.newest_of(conversation)?;
+        let kept = indexed.map(|newest| if newest < self.oldest { Position::default() } else { newest });
+        Ok(kept.or(known))
+    }
+}
+
+/// The facts as a stage sees them: of the tail, and of the index below it.
+pub(super) struct Layers<'t> {
+    tail: &'t Tail,
+    index: &'t Index,
+    lookup: OnceCell<Lookup<'t>>,
+    /// Why the index could not be read: then what it would have told is missing, and the stage must not count.
+    failure: RefCell<Option<IndexError>>,
+}
+
+impl<'t> Layers<'t> {
+    pub(super) const fn new(tail: &'t Tail, index: &'t Index) -> Self {
+        Self { tail, index, lookup: OnceCell::new(), failure: RefCell::new(None) }
+    }
+
+    /// What went wrong meanwhile.
+    pub(super) fn into_failure(self) -> Option<IndexError> {
+        self.failure.into_inner()
+    }
+
+    fn look_up<T>(&self, find: impl FnOnce(&Lookup<'t>) -> Result<Option<T>, IndexError>) -> Option<T> {
+        let lookup = match self.lookup.get() {
+            Some(lookup) => Ok(lookup),
+            None => self.index.lookup().map(|lookup| self.lookup.get_or_init(|| lookup)),
+        };
+        lookup.and_then(find).unwrap_or_else(|error| {
+            self.failure.borrow_mut().get_or_insert(error);
+            None
+        })
+    }
+
+    fn meant(&self, common: Common<'_>) -> Option<Arc<Session>> {
+        let mut best: Option<(Rank, Arc<Session>)> = None;
+        let mut above: Vec<&State> = Vec::with_capacity(2);
+        for state in self.tail.generations() {
+            // What a later generation tells of a session is what counts.
+            let found = state.meant(common, &|id| above.iter().any(|above| above.sessions().contains_key(id)));
+            best = best.into_iter().chain(found).max_by_key(|(rank, _)| *rank);
+            above.push(state);
+        }
+        let passed_over = |id: &str| above.iter().any(|above| above.sessions().contains_key(id));
+        let found = self.look_up(|lookup| lookup.meant(common, &passed_over));
+        best.into_iter().chain(found).max_by_key(|(rank, _)| *rank).map(|(_, session)| session)
+    }
+}
+
+impl Facts for Layers<'_> {
+    fn session(&self, id: &str) -> Option<Arc<Session>> {
+        let told = self.tail.generations().find_map(|state| state.session(id));
+        told.or_else(|| self.look_up(|lookup| lookup.session(id)))
+    }
+
+    fn latest_session(&self, key: &SessionKey) -> Option<Arc<Session>> {
+        self.meant(Common::Key(key))
+    }
+
+    fn session_of_conversation(&self, conversation: &str) -> Option<Arc<Session>> {
+        self.meant(Common::Conversation(conversation))
+    }
+
+    fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
+        let told = self.tail.generations().find_map(|state| state.customer(id));
+        told.or_else(|| self.look_up(|lookup| lookup.customer(id)))
+    }
+
+    fn customer_at(&self, channel_type: &str, address: &str) -> Option<String> {
+        Some(self.meant(Common::Address { channel_type, address })?.customer_id.clone())
+    }
+
+    fn active_conversation(&self, customer: &str) -> Option<String> {
+        let session = self.meant(Common::Customer(customer))?;
+        is_active(&session).then(|| session.conversation_id.clone())
+    }
+
+    fn session_of_message(&self, id: &str) -> Option<Arc<Session>> {
+        for state in self.tail.generations() {
+            if let Some((_, session)) = state.with_id(id).max_by_key(|(key, _)| key.position) {
+                return self.session(&session?.id);
+            }
+        }
+        let session = self.look_up(|lookup| lookup.session_of_message(id))?;
+        self.session(&session)
+    }
+}
