@@ -3,6 +3,7 @@
 //! An engine stamps them out as tests: `conforms!(roomy: Engine::new(..), cramped: Engine::new(..))`. Both expressions make an
 //! empty engine; a roomy one keeps all that a rule appends, a cramped one no more than some 50 small entries.
 
+use super::random::Random;
 use super::{AppendError, CustomerFacts, Error, Facts, Frame, Page, Position, SessionKey, Store, Stored, customer_numbers};
 use crate::pb;
 use crate::pb::store::{Entry, Session, Submission};
@@ -667,7 +668,7 @@ impl Facts for Model<'_> {
 
 /// Frames as life could bring them, at random. The seed is printed: `CONFORMANCE_SEED` brings a failure back.
 pub(super) struct Life {
-    random: u64,
+    random: Random,
     clock: i64,
     messages: usize,
     sessions: Vec<Session>,
@@ -676,33 +677,22 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn new() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
-        let seed = std::env::var("CONFORMANCE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now);
-        println!("CONFORMANCE_SEED={seed}");
-        Self { random: seed, clock: 0, messages: 0, sessions: Vec::new(), used: HashSet::new() }
-    }
-
-    /// A number below `end`.
-    pub(super) fn below(&mut self, end: usize) -> usize {
-        // SplitMix64.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % end as u64) as usize
+        let random = Random::seeded_by("CONFORMANCE_SEED");
+        Self { random, clock: 0, messages: 0, sessions: Vec::new(), used: HashSet::new() }
     }
 
     fn one_of(&mut self, prefix: &str, count: usize) -> String {
-        format!("{prefix}{}", self.below(count))
+        format!("{prefix}{}", self.random.below(count))
     }
 
     /// The next frame, of one to three entries.
     pub(super) fn frame(&mut self) -> Frame {
-        (0..1 + self.below(3)).map(|_| self.entry()).collect()
+        (0..1 + self.random.below(3)).map(|_| self.entry()).collect()
     }
 
     fn entry(&mut self) -> Entry {
-        self.clock += self.below(2) as i64;
-        match self.below(9) {
+        self.clock += self.random.below(2) as i64;
+        match self.random.below(9) {
             0 => self.message(None),
             1 | 2 => {
                 let opened = self.open();
@@ -731,7 +721,7 @@ impl Life {
 
     /// Opens a session of a key that has no active one.
     fn open(&mut self) -> Option<Session> {
-        let channel = self.below(3);
+        let channel = self.random.below(3);
         let session = Session {
             id: format!("session {}", self.sessions.len()),
             service_identifier: format!("service {channel}"),
@@ -751,7 +741,7 @@ impl Life {
     }
 
     fn any_session(&mut self, change: impl FnOnce(&mut Session)) -> Option<Session> {
-        let index = self.below(self.sessions.len().max(1));
+        let index = self.random.below(self.sessions.len().max(1));
         let session = self.sessions.get_mut(index)?;
         change(session);
         Some(session.clone())
@@ -761,16 +751,16 @@ impl Life {
         self.messages += 1;
         let fresh = format!("message {}", self.messages);
         let sent = self.one_of("sent ", 8);
-        let mut entry = match self.below(3) {
+        let mut entry = match self.random.below(3) {
             0 => said(&fresh),
             _ if self.used.insert(sent.clone()) => renewed(&sent, &sent),
             _ => renewed(&fresh, &sent),
         };
         let message = entry.message.get_or_insert_default();
-        if session.is_some() && self.below(4) > 0 {
+        if session.is_some() && self.random.below(4) > 0 {
             let customer = pb::Customer { first_name: Some(self.one_of("name ", 3)), ..pb::Customer::default() };
             message.header = Some(pb::Header { customer: Some(customer), ..pb::Header::default() });
-            let score = ["/header/customer/score", "/body/score"][self.below(2)];
+            let score = ["/header/customer/score", "/body/score"][self.random.below(2)];
             message.exact_numbers = wire::Exact::from([(score.to_owned(), "9007199254740993".to_owned())]);
         }
         Entry { session, ..entry }

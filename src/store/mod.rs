@@ -39,6 +39,8 @@ mod tail;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod random;
 
 pub(crate) use facts::customer_numbers;
 use facts::{Common, Rank, is_active};
