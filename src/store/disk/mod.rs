@@ -3,8 +3,12 @@
 //! What survives a power loss is only what was synced: the content of a file by [`File::sync`], its name by [`Disk::sync`].
 
 mod real;
+#[cfg(test)]
+mod simulated;
 
 pub(crate) use real::Directory;
+#[cfg(test)]
+pub(crate) use simulated::Simulated;
 
 use std::fmt::Debug;
 use std::io;
