@@ -12,6 +12,7 @@ use cim_gateway::wire;
 use std::convert::Infallible;
 use std::future::{Future, Ready, pending, ready};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -39,27 +40,40 @@ const ROUNDS: usize = 7;
 #[tokio::main]
 async fn main() {
     let message = sample();
-    let gateway = connect(start_gateway().await).await;
+    // In the target folder: a temporary one may be in memory, where a sync costs nothing.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be made");
+    let memory = connect(start_gateway("memory", folder.path()).await).await;
+    let embedded = connect(start_gateway("embedded", folder.path()).await).await;
     let echo = connect(start_echo().await).await;
     // `cargo bench -- --quick`, for a check that it still runs.
     let most = if std::env::args().any(|argument| argument == "--quick") { 1 } else { ROUNDS };
     let mut rounds = Vec::new();
     for _ in 0..=most {
-        let ours = rate(caller(&gateway, &message, send)).await;
+        let memory = rate(caller(&memory, &message, send)).await;
+        let embedded = rate(caller(&embedded, &message, send)).await;
         let floor = rate(caller(&echo, &message, call_echo)).await;
-        rounds.push((ours, floor));
+        rounds.push(Round { memory, embedded, floor });
     }
     // The first round warms up.
     rounds.remove(0);
-    let median = |figure: fn(&(f64, f64)) -> f64| {
+    let median = |figure: fn(&Round) -> f64| {
         let mut figures: Vec<_> = rounds.iter().map(figure).collect();
         figures.sort_by(f64::total_cmp);
         figures[figures.len() / 2]
     };
-    println!("SendMessage, {CALLERS} callers on one connection, memory engine");
-    println!("  accepted per second        {:>9.0}", median(|round| round.0));
-    println!("  echoes per second (floor)  {:>9.0}", median(|round| round.1));
-    println!("  x floor                    {:>9.2}", median(|round| round.0 / round.1));
+    println!("SendMessage, {CALLERS} callers on one connection");
+    println!("  accepted per second, embedded  {:>9.0}", median(|round| round.embedded));
+    println!("  accepted per second, memory    {:>9.0}", median(|round| round.memory));
+    println!("  echoes per second (floor)      {:>9.0}", median(|round| round.floor));
+    println!("  x floor, embedded              {:>9.2}", median(|round| round.embedded / round.floor));
+    println!("  x floor, memory                {:>9.2}", median(|round| round.memory / round.floor));
+}
+
+/// Calls per second.
+struct Round {
+    memory: f64,
+    embedded: f64,
+    floor: f64,
 }
 
 fn sample() -> pb::CimMessage {
@@ -126,9 +140,11 @@ async fn connect(address: SocketAddr) -> Channel {
     endpoint.connect().await.expect("the server listens")
 }
 
-async fn start_gateway() -> SocketAddr {
-    let local = ["CIM_GRPC__LISTEN", "CIM_HTTP__LISTEN"].map(|name| (name.to_owned(), "127.0.0.1:0".to_owned()));
-    let config = Config::load(None, local.into_iter()).expect("the defaults are valid");
+async fn start_gateway(engine: &str, folder: &Path) -> SocketAddr {
+    let local = [("CIM_GRPC__LISTEN", "127.0.0.1:0"), ("CIM_HTTP__LISTEN", "127.0.0.1:0"), ("CIM_STORE__ENGINE", engine)];
+    let variables = local.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter();
+    let data_dir = ("CIM_STORE__EMBEDDED__DATA_DIR".to_owned(), folder.display().to_string());
+    let config = Config::load(None, variables.chain([data_dir])).expect("the defaults are valid");
     let gateway = Gateway::bind(config).await.expect("a port is free");
     let address = gateway.grpc_address().expect("it is bound");
     tokio::spawn(gateway.serve(pending()));

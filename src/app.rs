@@ -6,8 +6,10 @@ use crate::feed::{self, Feed};
 use crate::inbox::{Inbox, Reuse};
 use crate::listener;
 use crate::message;
-use crate::store::Store;
+use crate::readiness::Readiness;
+use crate::store::embedded::{self, Embedded, OpenError, Opening};
 use crate::store::memory::Memory;
+use crate::store::{self, Store};
 use crate::wire::Bounds;
 use crate::{grpc, http};
 use axum::http::StatusCode;
@@ -15,19 +17,41 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Why the gateway could not start.
+/// Why the gateway could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({setting}): {cause}")]
-pub struct Error {
-    setting: &'static str,
-    address: SocketAddr,
-    #[source]
-    cause: io::Error,
+pub enum Error {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({setting}): {cause}")]
+    Listen {
+        /// The setting that names the address.
+        setting: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error("the store cannot be opened: {0}")]
+    Open(#[from] OpenError),
+    /// The store has failed while it served.
+    #[error("the store has failed: {cause}")]
+    StoreFailed {
+        /// Why.
+        cause: String,
+    },
 }
+
+/// A store that is not open after this time is told to be opening; until then callers just wait.
+const OPENED_SOON: Duration = Duration::from_millis(250);
+
+/// Longest that calls in flight may take to end after the store has failed.
+const FAILED_GRACE: Duration = Duration::from_secs(3);
 
 /// A gateway that has its listeners and is about to serve.
 #[derive(Debug)]
@@ -55,37 +79,147 @@ impl Gateway {
         self.http.local_addr()
     }
 
-    /// Serves until `shutdown` resolves, then drains: no more is accepted, streams end with a status that says so, calls under way
-    /// finish. What has not finished within the grace period is cut off; nothing acknowledged is lost by that.
-    pub async fn serve(self, shutdown: impl Future<Output = ()>) {
+    /// Opens the store and serves until `shutdown` resolves, then drains: no more is accepted, streams end with a status that says
+    /// so, calls under way finish. What has not finished within the grace period is cut off; nothing acknowledged is lost by that.
+    ///
+    /// Fails if the store cannot be opened, and soon after it has failed.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+        tokio::pin!(shutdown);
+        let (readiness, _) = watch::channel(Readiness::Opening);
+        let store = tokio::select! {
+            opened = self.open(&readiness) => opened?,
+            () = &mut shutdown => return Ok(()),
+        };
+        let served = self.serve_from(store.store(), &readiness, shutdown).await;
+        store.close().await;
+        served
+    }
+
+    /// Opens the store; meanwhile it tells whoever asks how far that is.
+    async fn open(&self, readiness: &watch::Sender<Readiness>) -> Result<OpenStore, Error> {
+        let opening = OpenStore::open(self.config.store.clone(), readiness.clone());
+        tokio::pin!(opening);
+        if let Ok(opened) = tokio::time::timeout(OPENED_SOON, &mut opening).await {
+            return opened;
+        }
+        let stop = CancellationToken::new();
+        let (routes, health) = grpc::opening().await;
+        let grpc_server = listener::serve(&self.grpc, routes.into_axum_router(), grpc_limits(&self.config.grpc), stop.clone());
+        let router = http::opening(readiness.subscribe());
+        let http_server = listener::serve(&self.http, router, http_limits(&self.config), stop.clone());
+        let servers = async { tokio::join!(grpc_server, http_server) };
+        tokio::pin!(servers);
+        let opened = loop {
+            tokio::select! {
+                opened = &mut opening => break opened,
+                _ = &mut servers => unreachable!("nobody has told them to stop"),
+            }
+        };
+        health.end().await;
+        stop.cancel();
+        // Whoever is still connected connects again.
+        let _cut_off = tokio::time::timeout(OPENED_SOON, servers).await;
+        opened
+    }
+
+    async fn serve_from(
+        self,
+        store: Arc<dyn Store>,
+        readiness: &watch::Sender<Readiness>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
         let Self { config, grpc: grpc_listener, http: http_listener } = self;
         let stop = CancellationToken::new();
-        let store = store(&config.store);
+        let mut store_health = store.health();
         let inbox = Inbox::new(store.clone(), limits(&config.limits), config.inbox.repeat_window);
         let feed = Feed::new(store, feed_settings(&config.feed), stop.clone());
-        let (ready, readiness) = watch::channel(false);
 
         let (routes, health) = grpc::routes(inbox.clone(), feed.clone(), grpc_settings(&config), stop.clone()).await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
-        let http_router = http::router(inbox, feed, readiness, &http_settings(&config));
+        let http_router = http::router(inbox, feed, readiness.subscribe(), &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, http_router, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
-        tokio::pin!(servers);
+        tokio::pin!(servers, shutdown);
 
-        health.serving().await;
-        ready.send_replace(true);
-        tokio::select! {
-            _ = &mut servers => return,
-            () = shutdown => {}
+        let failure = loop {
+            let store_is = store_health.borrow_and_update().clone();
+            let now = match &store_is {
+                store::Health::Serving => Readiness::Ready,
+                store::Health::Full { .. } => Readiness::ReadOnly,
+                store::Health::Failed { .. } => Readiness::Failed,
+            };
+            readiness.send_replace(now);
+            health.tell(now).await;
+            if let store::Health::Failed { cause } = store_is {
+                break Some(cause);
+            }
+            tokio::select! {
+                _ = &mut servers => return Ok(()),
+                () = &mut shutdown => break None,
+                // A store whose health nobody tells any more stays as it is.
+                Ok(()) = store_health.changed() => {}
+            }
+        };
+        let grace = if failure.is_some() { config.shutdown.grace.min(FAILED_GRACE) } else { config.shutdown.grace };
+        tracing::info!(?grace, "shutting down");
+        if failure.is_none() {
+            readiness.send_replace(Readiness::Stopping);
         }
-        tracing::info!(grace = ?config.shutdown.grace, "shutting down");
-        ready.send_replace(false);
-        health.stopping().await;
+        health.end().await;
         stop.cancel();
-        match tokio::time::timeout(config.shutdown.grace, servers).await {
+        match tokio::time::timeout(grace, servers).await {
             Ok(_) => tracing::info!("all connections are closed"),
-            Err(_) => tracing::warn!(grace = ?config.shutdown.grace, "the grace period is over; what is still open is cut off"),
+            Err(_) => tracing::warn!(?grace, "the grace period is over; what is still open is cut off"),
+        }
+        failure.map_or(Ok(()), |cause| Err(Error::StoreFailed { cause }))
+    }
+}
+
+/// The store, and how it is closed.
+#[derive(Debug)]
+enum OpenStore {
+    Memory(Memory),
+    Embedded(Embedded),
+}
+
+impl OpenStore {
+    async fn open(config: config::Store, readiness: watch::Sender<Readiness>) -> Result<Self, Error> {
+        match config.engine {
+            config::Engine::Memory => {
+                tracing::warn!("the store is in memory: nothing survives this process");
+                Ok(Self::Memory(Memory::new(config.memory.max_bytes.as_usize())))
+            }
+            config::Engine::Embedded => {
+                let opening = tokio::task::spawn_blocking(move || {
+                    let config = config.embedded;
+                    embedded::open(&config.data_dir, embedded_options(&config), &|progress| {
+                        readiness.send_replace(match progress {
+                            Opening::Recovering => Readiness::Opening,
+                            Opening::Indexing { done, of } => Readiness::Rebuilding { done, of },
+                        });
+                    })
+                });
+                let opened = opening.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+                Ok(Self::Embedded(opened?))
+            }
+        }
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Memory(memory) => Arc::new(memory.clone()),
+            Self::Embedded(embedded) => Arc::new(embedded.clone()),
+        }
+    }
+
+    /// Writes down what the next start would have to find out.
+    async fn close(self) {
+        if let Self::Embedded(embedded) = self {
+            let closing = tokio::task::spawn_blocking(move || embedded.close());
+            if let Err(error) = closing.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "the store could not be closed in order");
+            }
         }
     }
 }
@@ -96,18 +230,23 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     if let (Ok(grpc), Ok(http)) = (gateway.grpc_address(), gateway.http_address()) {
         tracing::info!(%grpc, %http, "the gateway is up");
     }
-    tracing::warn!("the store is in memory: nothing survives this process");
-    gateway.serve(shutdown).await;
-    Ok(())
+    gateway.serve(shutdown).await
 }
 
 async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|cause| Error { setting, address, cause })
+    TcpListener::bind(address).await.map_err(|cause| Error::Listen { setting, address, cause })
 }
 
-fn store(config: &config::Store) -> Arc<dyn Store> {
-    match config.engine {
-        config::Engine::Memory => Arc::new(Memory::new(config.memory.max_bytes.as_usize())),
+/// How the engine on the disk is set up.
+pub fn embedded_options(config: &config::Embedded) -> embedded::Options {
+    embedded::Options {
+        segment_bytes: config.segment.as_u64(),
+        window_bytes: config.window.as_usize(),
+        max_bytes: config.max_bytes.as_u64(),
+        max_age: config.max_age,
+        min_age: config.min_age,
+        min_free: config.min_free.as_u64().max(2 * config.segment.as_u64()),
+        ..embedded::Options::default()
     }
 }
 

@@ -13,7 +13,10 @@ pub use size::Size;
 use layers::Layers;
 use reader::Reader;
 use serde::{Serialize, Serializer};
-use std::{net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The defaults, with a comment on every key.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -187,6 +190,8 @@ pub struct Limits {
 pub struct Store {
     /// What keeps them.
     pub engine: Engine,
+    /// Settings of [`Engine::Embedded`].
+    pub embedded: Embedded,
     /// Settings of [`Engine::Memory`].
     pub memory: Memory,
 }
@@ -195,8 +200,31 @@ pub struct Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
+    /// The disk of this machine.
+    Embedded,
     /// The memory of this process.
     Memory,
+}
+
+/// The engine [`Engine::Embedded`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Embedded {
+    /// The folder of all its files.
+    pub data_dir: PathBuf,
+    /// Bytes of the log beyond which the oldest messages go.
+    pub max_bytes: Size,
+    /// Time after which messages go.
+    #[serde(serialize_with = "with_unit")]
+    pub max_age: Duration,
+    /// Time for which messages stay, however much room they take.
+    #[serde(serialize_with = "with_unit")]
+    pub min_age: Duration,
+    /// Bytes that stay free on the disk.
+    pub min_free: Size,
+    /// Bytes of one file of the log.
+    pub segment: Size,
+    /// Bytes of the newest messages that readers share in memory.
+    pub window: Size,
 }
 
 /// The engine [`Engine::Memory`].
@@ -289,6 +317,16 @@ impl Config {
         }
         if self.grpc.listen == self.http.listen && self.http.listen.port() != 0 {
             r.refuse("http.listen", format!("must differ from grpc.listen, got {} for both", self.http.listen));
+        }
+        let Embedded { max_bytes, segment, max_age, min_age, .. } = &self.store.embedded;
+        if max_bytes.as_u64() < 4 * segment.as_u64() {
+            let problem = format!("must be at least four times store.embedded.segment, which is {segment}, got {max_bytes}");
+            r.refuse("store.embedded.max_bytes", problem);
+        }
+        if min_age > max_age {
+            let [least, most] = [min_age, max_age].map(|time| humantime::format_duration(*time));
+            let problem = format!("must not be longer than store.embedded.max_age, which is {most}, got {least}");
+            r.refuse("store.embedded.min_age", problem);
         }
         let (kept, message) = (self.store.memory.max_bytes, self.limits.message);
         if kept.as_u64() < 2 * message.as_u64() {
@@ -409,8 +447,29 @@ impl Limits {
 impl Store {
     fn read(r: &mut Reader) -> Self {
         Self {
-            engine: r.choice("store.engine", [("memory", Engine::Memory)]).unwrap_or(Engine::Memory),
+            engine: r
+                .choice("store.engine", [("embedded", Engine::Embedded), ("memory", Engine::Memory)])
+                .unwrap_or(Engine::Embedded),
+            embedded: Embedded::read(r),
             memory: Memory { max_bytes: r.size("store.memory.max_bytes", Size::mib(2)..=Size::tib(1)) },
+        }
+    }
+}
+
+impl Embedded {
+    fn read(r: &mut Reader) -> Self {
+        let data_dir = r.text("store.embedded.data_dir");
+        if data_dir.is_empty() {
+            r.refuse("store.embedded.data_dir", "needs the path of a folder, got an empty text");
+        }
+        Self {
+            data_dir: data_dir.into(),
+            max_bytes: r.size("store.embedded.max_bytes", Size::mib(256)..=Size::tib(64)),
+            max_age: r.duration("store.embedded.max_age", seconds(24 * 60 * 60, 3650 * 24 * 60 * 60)),
+            min_age: r.duration("store.embedded.min_age", seconds(0, 30 * 24 * 60 * 60)),
+            min_free: r.size("store.embedded.min_free", Size::bytes(0)..=Size::tib(1)),
+            segment: r.size("store.embedded.segment", Size::mib(1)..=Size::mib(1024)),
+            window: r.size("store.embedded.window", Size::mib(1)..=Size::mib(1024)),
         }
     }
 }

@@ -71,6 +71,9 @@ pub enum Error {
     /// The gateway shuts down.
     #[error("the gateway is shutting down; connect again")]
     ShuttingDown,
+    /// The store is still being opened.
+    #[error("the gateway is starting; try again later")]
+    Opening,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -108,6 +111,7 @@ impl Error {
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
             Self::TooManyStreams { .. } => Kind::Exhausted,
             Self::ShuttingDown
+            | Self::Opening
             | Self::Store(store::Error::Unavailable { .. } | store::Error::Busy | store::Error::Full { .. }) => Kind::Unavailable,
             // Every reader asks for what the span says is there, and learns of what is gone as an expired cursor.
             Self::Store(store::Error::Expired { .. }) => Kind::Internal,
@@ -128,6 +132,7 @@ impl Error {
             Self::CursorUnknown { .. } => ErrorReason::CursorUnknown,
             Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,
             Self::ShuttingDown => ErrorReason::ShuttingDown,
+            Self::Opening => ErrorReason::Starting,
             Self::Store(store::Error::Unavailable { .. }) => ErrorReason::StoreUnavailable,
             Self::Store(store::Error::Busy) => ErrorReason::StoreBusy,
             Self::Store(store::Error::Full { .. }) => ErrorReason::StoreFull,

@@ -222,8 +222,8 @@ fn is_stale(stored: &Stored) -> bool {
 mod tests {
     use super::*;
     use crate::pb::body::Kind;
-    use crate::pb::{self, Audience, SenderType};
     use crate::pb::store::{Entry, Session};
+    use crate::pb::{self, Audience, SenderType};
     use crate::store::memory::Memory;
     use crate::store::{AppendError, Claim, Error as StoreError, Scan, Span, Stage, Staged};
     use async_trait::async_trait;

@@ -39,6 +39,7 @@ pub mod inbox;
 pub mod listener;
 pub mod message;
 pub mod pb;
+pub mod readiness;
 #[cfg(test)]
 mod samples;
 pub mod sessions;

@@ -3,7 +3,7 @@
 use super::{failure::Failure, settings::Settings};
 use cim_gateway::{app, telemetry};
 use clap::Args;
-use std::{error::Error, io};
+use std::{error::Error, io, path::PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Args)]
@@ -15,10 +15,16 @@ The first SIGTERM or SIGINT ends it in order, within shutdown.grace; the second 
 pub(super) struct Options {
     #[command(flatten)]
     settings: Settings,
+    /// Folder of the embedded store; overrides store.embedded.data_dir
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let config = options.settings.load()?;
+    let mut config = options.settings.load()?;
+    if let Some(folder) = &options.data_dir {
+        config.store.embedded.data_dir.clone_from(folder);
+    }
     telemetry::init(&config.log);
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Failed(format!("no threads to serve with: {e}")))?;
     runtime.block_on(async {

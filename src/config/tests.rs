@@ -33,7 +33,16 @@ fn the_defaults_are_what_their_reference_promises() {
     assert_eq!(config.inbox.reused_id, ReusedId { grpc: ReusePolicy::Reject, http: ReusePolicy::Renew });
     assert_eq!(config.feed.heartbeat, Duration::from_secs(15));
     assert_eq!(config.limits.message, Size::mib(1));
-    assert_eq!(config.store, Store { engine: Engine::Memory, memory: Memory { max_bytes: Size::mib(256) } });
+    let embedded = Embedded {
+        data_dir: "data".into(),
+        max_bytes: Size::mib(64 << 10),
+        max_age: Duration::from_secs(30 * 24 * 60 * 60),
+        min_age: Duration::from_secs(24 * 60 * 60),
+        min_free: Size::mib(256),
+        segment: Size::mib(64),
+        window: Size::mib(8),
+    };
+    assert_eq!(config.store, Store { engine: Engine::Embedded, embedded, memory: Memory { max_bytes: Size::mib(256) } });
     assert_eq!(config.log, Log { level: "info".into(), format: Format::Auto });
 }
 
@@ -84,7 +93,7 @@ fn variables_of_others_are_left_alone() {
 }
 
 /// For each bounded key: the least and the most, and for each the nearest value beyond.
-const BOUNDS: [(&str, [&str; 4]); 24] = [
+const BOUNDS: [(&str, [&str; 4]); 30] = [
     ("grpc.max_connections", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
     ("grpc.keepalive_interval", ["999ms", "1s", "1h", "3600001ms"]),
@@ -107,6 +116,12 @@ const BOUNDS: [(&str, [&str; 4]); 24] = [
     ("limits.list_length", ["0", "1", "10000", "10001"]),
     ("limits.filter_values", ["0", "1", "10000", "10001"]),
     ("limits.history_page", ["0", "1", "500", "501"]),
+    ("store.embedded.max_bytes", ["268435455 B", "256 MiB", "64 TiB", "70368744177665 B"]),
+    ("store.embedded.max_age", ["86399999ms", "24h", "3650days", "315360000001ms"]),
+    ("store.embedded.min_age", ["", "0s", "30days", "2592000001ms"]),
+    ("store.embedded.min_free", ["", "0 B", "1 TiB", "1099511627777 B"]),
+    ("store.embedded.segment", ["1048575 B", "1 MiB", "1 GiB", "1073741825 B"]),
+    ("store.embedded.window", ["1048575 B", "1 MiB", "1 GiB", "1073741825 B"]),
     ("store.memory.max_bytes", ["2097151 B", "2 MiB", "1 TiB", "1099511627777 B"]),
     ("shutdown.grace", ["", "0s", "1h", "3600001ms"]),
 ];
@@ -263,6 +278,16 @@ fn the_store_has_room_for_two_messages() {
         error,
         "store.memory.max_bytes must be at least twice limits.message, which is 16 MiB, got 31 MiB (CIM_STORE__MEMORY__MAX_BYTES)"
     );
+}
+
+#[test]
+fn the_settings_of_the_embedded_store_fit_each_other() {
+    let error = error([("CIM_STORE__EMBEDDED__MAX_BYTES", "256 MiB"), ("CIM_STORE__EMBEDDED__SEGMENT", "128 MiB")]);
+    assert!(error.starts_with("store.embedded.max_bytes must be at least four times store.embedded.segment"), "{error}");
+    let error = self::error([("CIM_STORE__EMBEDDED__MAX_AGE", "2days"), ("CIM_STORE__EMBEDDED__MIN_AGE", "3days")]);
+    assert!(error.starts_with("store.embedded.min_age must not be longer than store.embedded.max_age"), "{error}");
+    let error = self::error([("CIM_STORE__EMBEDDED__DATA_DIR", "")]);
+    assert!(error.starts_with("store.embedded.data_dir needs the path of a folder"), "{error}");
 }
 
 #[test]

@@ -4,14 +4,16 @@ mod messages;
 mod notifications;
 mod status;
 
+use crate::error::Error;
 use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
 use crate::pb::message_service_server::{MessageServiceServer, SERVICE_NAME};
+use crate::readiness::Readiness;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::codegen::http::Response;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
@@ -29,6 +31,11 @@ pub struct Settings {
     pub history_page: usize,
 }
 
+/// What `grpc.health.v1` tells beside whether the whole and each service serves: whether the gateway has started, and whether the
+/// process turns at all, for probes that ask just that.
+const STARTUP: &str = "startup";
+const LIVENESS: &str = "liveness";
+
 /// The health of the services, as `grpc.health.v1` tells it.
 #[derive(Debug, Clone)]
 pub struct Health {
@@ -36,38 +43,54 @@ pub struct Health {
 }
 
 impl Health {
-    /// Says that the services serve.
-    pub async fn serving(&self) {
-        for service in ["", SERVICE_NAME] {
-            self.reporter.set_service_status(service, ServingStatus::Serving).await;
+    /// Tells what the gateway can do now.
+    pub async fn tell(&self, readiness: Readiness) {
+        let named = [("", readiness.serves()), (SERVICE_NAME, readiness.accepts()), (STARTUP, readiness.is_started())];
+        for (service, serves) in named.into_iter().chain([(LIVENESS, true)]) {
+            let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
+            self.reporter.set_service_status(service, status).await;
         }
     }
 
     /// Says that the services serve no more, to whoever watches, and ends the watches: they would hold the shutdown open.
-    pub async fn stopping(mut self) {
-        for service in ["", SERVICE_NAME] {
+    pub async fn end(mut self) {
+        for service in ["", SERVICE_NAME, STARTUP, LIVENESS] {
             self.reporter.set_service_status(service, ServingStatus::NotServing).await;
             self.reporter.clear_service_status(service).await;
         }
     }
 }
 
-/// The routes of the gRPC face, and its health: not serving until it is told to. Streams that take messages end with `shutdown`.
+/// The routes of the gRPC face, and its health: that of a gateway that has not started, until it is told another. Streams that take
+/// messages end with `shutdown`.
 pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;
     let messages = messages::Messages::new(inbox, feed, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
-    let (reporter, health) = tonic_health::server::health_reporter();
-    for service in ["", SERVICE_NAME] {
-        reporter.set_service_status(service, ServingStatus::NotServing).await;
-    }
-    let routes = Routes::new(messages).add_service(health);
-    let routes = routes.add_service(reflection().build_v1().expect(DESCRIPTORS_DECODE));
-    let routes = routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE));
+    let (routes, health) = with_health(Routes::new(messages)).await;
     let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
-    (Routes::from(routes.into_axum_router().layer(in_our_words)), Health { reporter })
+    (Routes::from(routes.into_axum_router().layer(in_our_words)), health)
+}
+
+/// The face while the store is being opened: health and reflection; everybody else is asked to come again.
+pub async fn opening() -> (Routes, Health) {
+    let (routes, health) = with_health(Routes::default()).await;
+    let come_again = MapResponseLayer::new(|response: Response<_>| match Status::from_header_map(response.headers()) {
+        Some(unknown) if unknown.code() == Code::Unimplemented => status::status(&Error::Opening).into_http(),
+        _ => response,
+    });
+    (Routes::from(routes.into_axum_router().layer(come_again)), health)
+}
+
+async fn with_health(routes: Routes) -> (Routes, Health) {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    let health = Health { reporter };
+    health.tell(Readiness::Opening).await;
+    let routes = routes.add_service(service);
+    let routes = routes.add_service(reflection().build_v1().expect(DESCRIPTORS_DECODE));
+    (routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE)), health)
 }
 
 /// An answer that is no more than a status, as the gateway would put it.

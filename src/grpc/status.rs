@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind};
 use crate::pb;
+use crate::store;
 use crate::violation::Violation;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -48,7 +49,8 @@ pub(super) fn status(error: &Error) -> Status {
 
 fn log(error: &Error) {
     match error {
-        Error::ShuttingDown => {}
+        // Passing, expected, and told in the log where it begins.
+        Error::ShuttingDown | Error::Opening | Error::Store(store::Error::Busy | store::Error::Full { .. }) => {}
         other => tracing::error!(error = other as &dyn std::error::Error, "a call failed"),
     }
 }

@@ -12,8 +12,10 @@ mod problem;
 mod query;
 mod view;
 
+use crate::error::Error;
 use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
+use crate::readiness::Readiness;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
@@ -48,7 +50,7 @@ pub struct Settings {
 type Routes = Vec<(&'static str, MethodRouter)>;
 
 /// The face of these use cases. `/readyz` tells what `readiness` says.
-pub fn router(inbox: Inbox, feed: Feed, readiness: watch::Receiver<bool>, settings: &Settings) -> Router {
+pub fn router(inbox: Inbox, feed: Feed, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Router {
     let router = routes(inbox, feed, readiness, settings)
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
@@ -61,7 +63,16 @@ pub fn router(inbox: Inbox, feed: Feed, readiness: watch::Receiver<bool>, settin
     router.layer(middleware::from_fn(observe::observe))
 }
 
-fn routes(inbox: Inbox, feed: Feed, readiness: watch::Receiver<bool>, settings: &Settings) -> Routes {
+/// The face while the store is being opened: it tells how far that is, and asks everybody else to come again.
+pub fn opening(readiness: watch::Receiver<Readiness>) -> Router {
+    health::routes(readiness)
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+        .fallback(async || Problem::Failed(Error::Opening))
+        .layer(middleware::from_fn(observe::observe))
+}
+
+fn routes(inbox: Inbox, feed: Feed, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Routes {
     [
         messages::routes(inbox.clone(), settings),
         history::routes(inbox, settings),

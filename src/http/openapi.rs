@@ -46,7 +46,7 @@ mod tests {
         let inbox = Inbox::new(store.clone(), limits, Duration::from_secs(60));
         let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 1, max_streams: 1 };
         let feed = Feed::new(store, feed, CancellationToken::new());
-        let (_readiness, ready) = watch::channel(true);
+        let (_readiness, ready) = watch::channel(crate::readiness::Readiness::Ready);
         let settings = Settings {
             accepted_status: StatusCode::ACCEPTED,
             body_timeout: Duration::from_secs(30),

@@ -7,6 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use lingering::Lingering;
+use std::borrow::Borrow;
 use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,9 @@ pub struct Settings {
 ///
 /// When `shutdown` is cancelled it accepts nobody any more, lets every request in flight finish and returns. Dropping the future cuts
 /// what is still in flight.
-pub async fn serve(listener: TcpListener, router: Router, settings: Settings, shutdown: CancellationToken) {
+///
+/// The listener may be lent: then it accepts again for whoever serves on it next.
+pub async fn serve(listener: impl Borrow<TcpListener>, router: Router, settings: Settings, shutdown: CancellationToken) {
     let http = builder(settings);
     let places = Arc::new(Semaphore::new(settings.max_connections));
     let mut connections = JoinSet::new();
@@ -60,7 +63,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: Settings, sh
                 report(ended);
                 continue;
             }
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(listener.borrow(), &places) => accepted,
         };
         let socket = Lingering::new(socket, settings.header_timeout);
         let connection = Connection { http: http.clone(), router: router.clone(), shutdown: shutdown.clone(), _place: place };

@@ -42,9 +42,8 @@ impl Control {
             VERSION => {}
             0 => {
                 let transaction = connection.transaction()?;
-                transaction.execute_batch(
-                    "CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID",
-                )?;
+                transaction
+                    .execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID")?;
                 let sql = "INSERT INTO meta VALUES ('log', ?1), ('epoch', ?2), ('oldest', 1)";
                 transaction.execute(sql, params![HashKey::fresh().0, fresh_epoch(0).cast_signed()])?;
                 transaction.pragma_update(None, "user_version", VERSION)?;

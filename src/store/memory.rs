@@ -134,8 +134,7 @@ impl Store for Memory {
         let lease = self.shared.claims.take(id).await;
         let log = self.log();
         let under_it = |stored: &&Stored| stored.claimed_id() == id || stored.id() == id;
-        let of_content =
-            |stored: &&Stored| stored.entry.submission.as_ref().is_some_and(|sent| sent.fingerprint == fingerprint);
+        let of_content = |stored: &&Stored| stored.entry.submission.as_ref().is_some_and(|sent| sent.fingerprint == fingerprint);
         let found = |position| log.get(position).filter(under_it);
         let taken = log.state.with_id(id).any(|(key, _)| found(key.position).is_some());
         let same_content = log.state.with_content(id, fingerprint).filter_map(found).find(of_content).cloned();

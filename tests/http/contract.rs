@@ -1,6 +1,7 @@
 //! Health, the description of the face, and HTTP itself.
 
 use crate::gateway::Gateway;
+use cim_gateway::readiness::Readiness;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -13,9 +14,9 @@ async fn health_says_alive_and_readiness_what_it_is_told() {
     let gateway = Gateway::start().await;
     let mut client = gateway.connect().await;
     assert_eq!(client.get("/readyz").await.json(), json!({"status": "ready"}));
-    gateway.readiness.send_replace(false);
+    gateway.readiness.send_replace(Readiness::Rebuilding { done: 1, of: 2 });
     let answer = client.get("/readyz").await;
-    assert_eq!((answer.status, answer.json()), (503, json!({"status": "not ready"})));
+    assert_eq!((answer.status, answer.json()), (503, json!({"status": "rebuilding", "progress": {"done": 1, "of": 2}})));
     let answer = client.get("/healthz").await;
     assert_eq!((answer.status, answer.json()), (200, json!({"status": "alive"})));
 }

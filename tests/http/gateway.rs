@@ -6,6 +6,7 @@ use cim_gateway::http::{self, Settings};
 use cim_gateway::inbox::{Inbox, Reuse};
 use cim_gateway::listener;
 use cim_gateway::message::Limits;
+use cim_gateway::readiness::Readiness;
 use cim_gateway::store::memory::Memory;
 use cim_gateway::wire::Bounds;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ pub const MESSAGE_BYTES: usize = 256 * 1024;
 
 pub struct Gateway {
     pub address: SocketAddr,
-    pub readiness: watch::Sender<bool>,
+    pub readiness: watch::Sender<Readiness>,
     /// Ends subscriptions and takes no new connections.
     pub shutdown: CancellationToken,
     pub served: JoinHandle<()>,
@@ -72,7 +73,7 @@ impl Gateway {
         let shutdown = CancellationToken::new();
         let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 10_000, max_streams: 2 };
         let feed = Feed::new(store, feed, shutdown.clone());
-        let (readiness, ready) = watch::channel(true);
+        let (readiness, ready) = watch::channel(Readiness::Ready);
         let router = http::router(inbox, feed, ready, &settings);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -102,7 +102,7 @@ async fn readers_that_stand_still_cost_little_slow_nobody_and_catch_up() {
     const STALLED: usize = 32;
     const GREEDY: usize = 64;
     const MOST_BYTES_EACH: usize = 256 * 1024;
-    let process = Process::start(&[("store.memory.max_bytes", &"4 GiB")]).await;
+    let process = Process::start(&[("store.engine", &"memory"), ("store.memory.max_bytes", &"4 GiB")]).await;
     let senders = join_all((0..4).map(|_| process.client())).await;
     // The first messages make the process grow to its working size.
     send_flood(&senders, MESSAGES / 10).await;

@@ -235,7 +235,7 @@ async fn a_cursor_of_another_history_or_beyond_the_end_is_unknown_and_the_oldest
 
 #[tokio::test]
 async fn a_cursor_older_than_what_is_kept_is_expired_and_the_oldest_is_named() {
-    let gateway = Gateway::set("store.memory.max_bytes", "2 MiB").start().await;
+    let gateway = Gateway::set("store.engine", "memory").set("store.memory.max_bytes", "2 MiB").start().await;
     let client = gateway.client().await;
     let cursors = client.send_all(counted(0..2000)).await;
     let status = client.try_subscribe(after(&cursors[0])).await.unwrap_err();

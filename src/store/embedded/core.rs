@@ -245,7 +245,9 @@ impl Core {
         let open = tail.open_block().filter(|block| block.first <= after.next()).map(|block| (block.place, block.first));
         let indexed = || self.index.lookup().and_then(|lookup| lookup.block_of(after.next())).ok().flatten();
         let first = || self.segments.firsts().first().map(|segment| (Place::start_of(*segment), *segment));
-        let Some(from) = open.or(known).or_else(|| indexed().map(|block| (block.place, block.first))).or_else(first) else { return Ok(()) };
+        let Some(from) = open.or(known).or_else(|| indexed().map(|block| (block.place, block.first))).or_else(first) else {
+            return Ok(());
+        };
         log::replay(&self.segments, from, end.next(), |place, header, bytes| {
             each_entry(place, header, bytes, after, |stored, hints, size| {
                 tail.replay(stored, &hints, size);

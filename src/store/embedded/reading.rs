@@ -137,9 +137,7 @@ impl Core {
         block: &Block,
         visit: &mut impl FnMut(log::Record<'_>) -> Result<ControlFlow<()>, LogError>,
     ) -> Result<ControlFlow<()>, LogError> {
-        let failed = |action| {
-            move |cause: io::Error| LogError::Io { file: log::name_of(block.place.segment), action, cause }
-        };
+        let failed = |action| move |cause: io::Error| LogError::Io { file: log::name_of(block.place.segment), action, cause };
         let file = self.segments.open(block.place.segment).map_err(failed("opened"))?;
         let mut buffer = log::Buffer::default();
         let length = usize::try_from(block.length).unwrap_or(usize::MAX);

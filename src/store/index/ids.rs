@@ -108,8 +108,7 @@ pub(super) fn write(
 ) -> Result<Run, IndexError> {
     let number = next_number(transaction)?;
     create(transaction, number)?;
-    let mut run =
-        Run { number, first, last, entries: rows.len() as u64, filter: Bloom::with_room(rows.len()) };
+    let mut run = Run { number, first, last, entries: rows.len() as u64, filter: Bloom::with_room(rows.len()) };
     let mut statement = transaction.prepare(&format!("INSERT INTO {} VALUES (?1, ?2, ?3, ?4)", run.table()))?;
     for Row { key, session } in rows {
         run.filter.insert(key.hash.cast_unsigned());
@@ -191,7 +190,8 @@ impl Index {
         }
         register(&transaction, &merge.into)?;
         transaction.commit()?;
-        let mut runs: Vec<_> = self.runs().iter().filter(|run| !merge.sources.iter().any(|gone| gone.number == run.number)).cloned().collect();
+        let mut runs: Vec<_> =
+            self.runs().iter().filter(|run| !merge.sources.iter().any(|gone| gone.number == run.number)).cloned().collect();
         runs.push(Arc::new(merge.into));
         runs.sort_by_key(|run| run.first);
         *self.runs.write() = Arc::new(runs);

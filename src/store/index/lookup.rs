@@ -34,7 +34,8 @@ impl Drop for Lookup<'_> {
 }
 
 /// The columns that make a session.
-const SESSION: &str = "id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id, opened_at,
+const SESSION: &str =
+    "id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id, opened_at,
     ended_at, end_reason, position";
 
 fn session(row: &Row<'_>) -> rusqlite::Result<(Rank, Arc<Session>)> {
@@ -112,10 +113,8 @@ impl<'i> Lookup<'i> {
                     passed_over,
                 )?;
                 // The channel that is this type by itself.
-                let own = SessionKey {
-                    service_identifier: channel_type.to_owned(),
-                    channel_customer_identifier: address.to_owned(),
-                };
+                let own =
+                    SessionKey { service_identifier: channel_type.to_owned(), channel_customer_identifier: address.to_owned() };
                 let own = self.best(
                     "key_hash = ?1 AND channel_type = ?2 AND channel_customer_identifier = ?3 AND service_identifier = ?2",
                     params![self.index.key_hash(&own), channel_type, address],
@@ -254,8 +253,7 @@ impl<'i> Lookup<'i> {
 
     /// The last block.
     pub(crate) fn last_block(&self) -> Result<Option<Block>, IndexError> {
-        let query =
-            "SELECT first, end, segment, offset, length, accepted_at, filter FROM block ORDER BY first DESC LIMIT 1";
+        let query = "SELECT first, end, segment, offset, length, accepted_at, filter FROM block ORDER BY first DESC LIMIT 1";
         Ok(self.connection().query_row(query, [], block).optional()?)
     }
 

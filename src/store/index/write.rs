@@ -57,8 +57,7 @@ impl Index {
         for (id, Latest { fact, position, told }) in state.sessions() {
             let key_hash = self.key_hash(&SessionKey::of(fact));
             let own_type = fact.channel_type == fact.service_identifier;
-            let address_hash =
-                (!own_type).then(|| self.address_hash(&fact.channel_type, &fact.channel_customer_identifier));
+            let address_hash = (!own_type).then(|| self.address_hash(&fact.channel_type, &fact.channel_customer_identifier));
             let number = statement.query_row(
                 params![
                     id,

@@ -74,14 +74,7 @@ impl Open {
     fn block(&self) -> Block {
         let mut filter = Bloom::with_room(self.keys.len());
         self.keys.iter().for_each(|key| filter.insert(*key));
-        Block {
-            first: self.first,
-            end: self.end,
-            place: self.place,
-            length: self.length,
-            accepted_at: self.accepted_at,
-            filter,
-        }
+        Block { first: self.first, end: self.end, place: self.place, length: self.length, accepted_at: self.accepted_at, filter }
     }
 
     fn close(self) -> Block {

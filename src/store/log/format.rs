@@ -19,8 +19,8 @@
 
 use crate::pb::store::Entry;
 use crate::pb::{Audience, SenderType};
-use crate::store::{Position, clock};
 use crate::store::hash::HashKey;
+use crate::store::{Position, clock};
 use crate::wire;
 use prost::Message as _;
 use std::collections::HashSet;
@@ -346,7 +346,8 @@ impl Sieve {
 
     /// False if the filter wants no entry of a block, of whose keys `may_hold` tells which it may have.
     pub(crate) fn passes_block(&self, may_hold: impl Fn(u64) -> bool) -> bool {
-        let wants = |wanted: &HashSet<u32>, kind: Key| wanted.is_empty() || wanted.iter().any(|hint| may_hold(key_of(kind, *hint)));
+        let wants =
+            |wanted: &HashSet<u32>, kind: Key| wanted.is_empty() || wanted.iter().any(|hint| may_hold(key_of(kind, *hint)));
         wants(&self.channels, Key::Channel)
             && wants(&self.sessions, Key::Session)
             && wants(&self.conversations, Key::Conversation)

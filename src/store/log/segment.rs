@@ -252,12 +252,7 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Option<Scanned>, LogEr
 }
 
 /// The first batch from `offset` on whose header is whole; of this run and not before this position, if they are known.
-fn later_batch(
-    file: &dyn File,
-    offset: u64,
-    known: Option<(u64, Position)>,
-    buffer: &mut Buffer,
-) -> io::Result<Option<Found>> {
+fn later_batch(file: &dyn File, offset: u64, known: Option<(u64, Position)>, buffer: &mut Buffer) -> io::Result<Option<Found>> {
     let length = file.len()?;
     let mut offset = offset.next_multiple_of(SECTOR as u64);
     while offset < length {

@@ -142,10 +142,27 @@ impl Writer {
         link: u32,
     ) -> Result<Self, LogError> {
         let Identity { key, epoch, run } = identity;
-        let spare = Spare { disk: segments.disk().clone(), bytes: segment_bytes, ready: Mutex::default(), made: AtomicU64::new(0), taken: Condvar::new() };
+        let spare = Spare {
+            disk: segments.disk().clone(),
+            bytes: segment_bytes,
+            ready: Mutex::default(),
+            made: AtomicU64::new(0),
+            taken: Condvar::new(),
+        };
         let header = SegmentHeader { log: key, epoch, first, run, link };
         let active = begin(&segments, None, header, segment_bytes).map_err(LogError::io(name_of(first), "made"))?;
-        Ok(Self { segments, key, epoch, run, segment_bytes, active, link, spare: Arc::new(spare), unsealed: false, rolling: false })
+        Ok(Self {
+            segments,
+            key,
+            epoch,
+            run,
+            segment_bytes,
+            active,
+            link,
+            spare: Arc::new(spare),
+            unsealed: false,
+            rolling: false,
+        })
     }
 
     /// Where the next segment comes from.
@@ -239,9 +256,8 @@ fn begin(
         }
     };
     let bytes = header.encode();
-    let named = write_all(&*file, &bytes, 0)
-        .and_then(|()| disk.rename(&former, &name_of(header.first)))
-        .and_then(|()| disk.sync());
+    let named =
+        write_all(&*file, &bytes, 0).and_then(|()| disk.rename(&former, &name_of(header.first))).and_then(|()| disk.sync());
     if let Err(error) = named {
         let _left_behind = disk.remove(&former);
         return Err(error);

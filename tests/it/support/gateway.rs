@@ -6,6 +6,7 @@ use cim_gateway::app;
 use cim_gateway::config::Config;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -14,7 +15,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub struct Gateway {
     pub grpc: SocketAddr,
     stop: DropGuard,
-    served: JoinHandle<()>,
+    served: JoinHandle<Result<(), app::Error>>,
+    /// Where it keeps its messages, unless it was told where.
+    folder: TempDir,
 }
 
 /// Settings that differ from the defaults.
@@ -32,12 +35,17 @@ impl Settings {
 
     /// Starts a gateway with these settings. When this returns it can be connected to.
     pub async fn start(self) -> Gateway {
-        let config = Config::load(None, self.variables.into_iter()).unwrap_or_else(|error| panic!("{error}"));
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let data_dir = (variable("store.embedded.data_dir"), folder.path().join("data").display().to_string());
+        // Small, because each is filled with zeros before it is used.
+        let segment = (variable("store.embedded.segment"), "1 MiB".to_owned());
+        let variables = [data_dir, segment].into_iter().chain(self.variables);
+        let config = Config::load(None, variables).unwrap_or_else(|error| panic!("{error}"));
         let gateway = app::Gateway::bind(config).await.expect("port 0 is free");
         let grpc = gateway.grpc_address().expect("a bound listener has an address");
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.serve(stop.clone().cancelled_owned()));
-        Gateway { grpc, stop: stop.drop_guard(), served }
+        Gateway { grpc, stop: stop.drop_guard(), served, folder }
     }
 }
 
@@ -70,19 +78,20 @@ impl Gateway {
     /// Asks the gateway to stop; [`Stopping::down`] waits until it has.
     pub fn stop(self) -> Stopping {
         drop(self.stop);
-        Stopping { served: self.served }
+        Stopping { served: self.served, _folder: self.folder }
     }
 }
 
 /// A gateway on its way down.
 #[derive(Debug)]
 pub struct Stopping {
-    served: JoinHandle<()>,
+    served: JoinHandle<Result<(), app::Error>>,
+    _folder: TempDir,
 }
 
 impl Stopping {
     /// Waits until the gateway is down.
     pub async fn down(self) {
-        soon("the gateway to be down", self.served).await.expect("the gateway does not panic");
+        soon("the gateway to be down", self.served).await.expect("the gateway does not panic").expect("it ends in order");
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 /// A process that serves; killed when dropped.
@@ -14,6 +15,8 @@ use tokio::sync::oneshot;
 pub struct Process {
     pub grpc: SocketAddr,
     child: Option<Child>,
+    /// Where it keeps its messages, unless it was told where.
+    _folder: TempDir,
 }
 
 impl Process {
@@ -24,6 +27,10 @@ impl Process {
         for (key, value) in [("grpc.listen", &"127.0.0.1:0" as &dyn Display), ("http.listen", &"127.0.0.1:0")] {
             command.env(variable(key), value.to_string());
         }
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        command.env(variable("store.embedded.data_dir"), folder.path().join("data"));
+        // Small, because each is filled with zeros before it is used.
+        command.env(variable("store.embedded.segment"), "1 MiB");
         for (key, value) in settings {
             command.env(variable(key), value.to_string());
         }
@@ -41,7 +48,7 @@ impl Process {
                 }
             }
         });
-        let mut process = Self { grpc: SocketAddr::from(([0, 0, 0, 0], 0)), child: Some(child) };
+        let mut process = Self { grpc: SocketAddr::from(([0, 0, 0, 0], 0)), child: Some(child), _folder: folder };
         process.grpc = soon("the log to say where it listens", address).await.expect("the process says where it listens");
         process
     }
