@@ -6,6 +6,7 @@ use super::hash::HashKey;
 use super::{Position, Stored};
 use crate::pb;
 use crate::wire::Exact;
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
@@ -77,8 +78,10 @@ pub(super) const fn is_active(session: &pb::store::Session) -> bool {
 pub(super) struct State {
     key: HashKey,
     sessions: HashMap<String, Latest<Arc<pb::store::Session>>>,
-    of_key: HashMap<SessionKey, Ranked>,
-    of_address: HashMap<Address, Ranked>,
+    /// By the hash of the session's key.
+    of_key: HashMap<u64, Ranked>,
+    /// By the hash of the channel's type and the address on it.
+    of_address: HashMap<u64, Ranked>,
     of_customer: HashMap<String, Ranked>,
     conversations: HashMap<String, Conversation>,
     customers: HashMap<String, Latest<Arc<CustomerFacts>>>,
@@ -110,18 +113,6 @@ pub(super) fn id_hash(key: HashKey, id: &str) -> i64 {
     key.hash(id.as_bytes()).cast_signed()
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Address {
-    channel_type: String,
-    address: String,
-}
-
-impl Address {
-    fn of(session: &pb::store::Session) -> Self {
-        Self { channel_type: session.channel_type.clone(), address: session.channel_customer_identifier.clone() }
-    }
-}
-
 /// A fact and the entry that told it last.
 #[derive(Debug, PartialEq)]
 pub(super) struct Latest<T> {
@@ -133,8 +124,33 @@ pub(super) struct Latest<T> {
     pub(super) told: Position,
 }
 
-/// Sessions in the order in which they could be meant; the last one is.
-type Ranked = BTreeMap<Rank, Arc<pb::store::Session>>;
+/// Sessions in the order in which they could be meant; the last one is. Mostly there is one, and mostly the last one moves.
+#[derive(Debug, Default, PartialEq)]
+struct Ranked(Vec<(Rank, Arc<pb::store::Session>)>);
+
+impl Ranked {
+    fn insert(&mut self, rank: Rank, session: Arc<pb::store::Session>) {
+        let at = self.0.partition_point(|(other, _)| *other < rank);
+        self.0.insert(at, (rank, session));
+    }
+
+    fn remove(&mut self, rank: Rank) -> Option<Arc<pb::store::Session>> {
+        let at = self.0.binary_search_by_key(&rank, |(other, _)| *other).ok()?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// Gives a session another rank.
+    fn rerank(&mut self, from: Rank, to: Rank) {
+        match self.0.last_mut() {
+            Some((last, _)) if *last == from && to > from => *last = to,
+            _ => {
+                if let Some(session) = self.remove(from) {
+                    self.insert(to, session);
+                }
+            }
+        }
+    }
+}
 
 /// See [`Facts`]. A message tells one session, so that no two have the same rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -177,25 +193,33 @@ pub(super) enum Common<'c> {
     Conversation(&'c str),
 }
 
-fn insert<K: Eq + Hash>(index: &mut HashMap<K, Ranked>, key: K, rank: Rank, session: &Arc<pb::store::Session>) {
-    index.entry(key).or_default().insert(rank, session.clone());
-}
-
-fn remove<K: Eq + Hash>(index: &mut HashMap<K, Ranked>, key: &K, rank: Rank) {
-    if let Some(ranked) = index.get_mut(key) {
-        ranked.remove(&rank);
-        if ranked.is_empty() {
-            index.remove(key);
+impl Common<'_> {
+    /// True if a session has it.
+    fn has(self, session: &pb::store::Session) -> bool {
+        match self {
+            Self::Key(key) => {
+                session.service_identifier == key.service_identifier
+                    && session.channel_customer_identifier == key.channel_customer_identifier
+            }
+            Self::Address { channel_type, address } => {
+                session.channel_type == channel_type && session.channel_customer_identifier == address
+            }
+            Self::Customer(id) => session.customer_id == id,
+            Self::Conversation(id) => session.conversation_id == id,
         }
     }
 }
 
-/// Gives a session another rank among those that could be meant.
-fn rerank(ranked: Option<&mut Ranked>, from: Rank, to: Rank) {
-    if let Some(ranked) = ranked
-        && let Some(session) = ranked.remove(&from)
-    {
-        ranked.insert(to, session);
+fn insert<K: Eq + Hash>(index: &mut HashMap<K, Ranked>, key: K, rank: Rank, session: &Arc<pb::store::Session>) {
+    index.entry(key).or_default().insert(rank, session.clone());
+}
+
+fn remove<Q: Eq + Hash + ?Sized, K: Eq + Hash + Borrow<Q>>(index: &mut HashMap<K, Ranked>, key: &Q, rank: Rank) {
+    if let Some(ranked) = index.get_mut(key) {
+        ranked.remove(rank);
+        if ranked.0.is_empty() {
+            index.remove(key);
+        }
     }
 }
 
@@ -271,11 +295,15 @@ impl State {
             let (from, fact) = (known.rank(), known.fact.clone());
             (known.position, known.told) = (position, told);
             let to = known.rank();
-            rerank(self.of_key.get_mut(&SessionKey::of(session)), from, to);
-            rerank(self.of_address.get_mut(&Address::of(session)), from, to);
-            rerank(self.of_customer.get_mut(&session.customer_id), from, to);
+            let (key, address) = (self.key_of(session), self.address_of(session));
             let conversation = self.conversations.get_mut(&session.conversation_id);
-            rerank(conversation.map(|conversation| &mut conversation.sessions), from, to);
+            let ranked = [
+                self.of_key.get_mut(&key),
+                self.of_address.get_mut(&address),
+                self.of_customer.get_mut(&session.customer_id),
+                conversation.map(|conversation| &mut conversation.sessions),
+            ];
+            ranked.into_iter().flatten().for_each(|ranked| ranked.rerank(from, to));
             return fact;
         }
         let known = self.sessions.remove(&session.id);
@@ -307,8 +335,9 @@ impl State {
 
     fn rank(&mut self, known: &Latest<Arc<pb::store::Session>>) {
         let (rank, session) = (known.rank(), &known.fact);
-        insert(&mut self.of_key, SessionKey::of(session), rank, session);
-        insert(&mut self.of_address, Address::of(session), rank, session);
+        let (key, address) = (self.key_of(session), self.address_of(session));
+        insert(&mut self.of_key, key, rank, session);
+        insert(&mut self.of_address, address, rank, session);
         insert(&mut self.of_customer, session.customer_id.clone(), rank, session);
         let conversation = self.conversations.entry(session.conversation_id.clone()).or_default();
         conversation.sessions.insert(rank, session.clone());
@@ -316,12 +345,13 @@ impl State {
 
     fn unrank(&mut self, known: &Latest<Arc<pb::store::Session>>) {
         let (rank, session) = (known.rank(), &known.fact);
-        remove(&mut self.of_key, &SessionKey::of(session), rank);
-        remove(&mut self.of_address, &Address::of(session), rank);
-        remove(&mut self.of_customer, &session.customer_id, rank);
+        let (key, address) = (self.key_of(session), self.address_of(session));
+        remove(&mut self.of_key, &key, rank);
+        remove(&mut self.of_address, &address, rank);
+        remove(&mut self.of_customer, session.customer_id.as_str(), rank);
         if let Some(conversation) = self.conversations.get_mut(&session.conversation_id) {
-            conversation.sessions.remove(&rank);
-            if conversation.sessions.is_empty() {
+            conversation.sessions.remove(rank);
+            if conversation.sessions.0.is_empty() {
                 self.conversations.remove(&session.conversation_id);
             }
         }
@@ -390,15 +420,25 @@ impl State {
         passed_over: &dyn Fn(&str) -> bool,
     ) -> Option<(Rank, Arc<pb::store::Session>)> {
         let ranked = match common {
-            Common::Key(key) => self.of_key.get(key),
-            Common::Address { channel_type, address } => {
-                self.of_address.get(&Address { channel_type: channel_type.to_owned(), address: address.to_owned() })
+            Common::Key(key) => {
+                let texts = [key.service_identifier.as_str(), key.channel_customer_identifier.as_str()];
+                self.of_key.get(&self.key.hash_all(&texts))
             }
+            Common::Address { channel_type, address } => self.of_address.get(&self.key.hash_all(&[channel_type, address])),
             Common::Customer(id) => self.of_customer.get(id),
             Common::Conversation(id) => self.conversations.get(id).map(|conversation| &conversation.sessions),
         };
-        let mut best_first = ranked?.iter().rev();
-        best_first.find(|(_, session)| !passed_over(&session.id)).map(|(rank, session)| (*rank, session.clone()))
+        let mut best_first = ranked?.0.iter().rev();
+        let found = best_first.find(|(_, session)| common.has(session) && !passed_over(&session.id))?;
+        Some((found.0, found.1.clone()))
+    }
+
+    fn key_of(&self, session: &pb::store::Session) -> u64 {
+        self.key.hash_all(&[&session.service_identifier, &session.channel_customer_identifier])
+    }
+
+    fn address_of(&self, session: &pb::store::Session) -> u64 {
+        self.key.hash_all(&[&session.channel_type, &session.channel_customer_identifier])
     }
 
     /// Every session that is told.

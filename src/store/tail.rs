@@ -80,13 +80,6 @@ pub(super) struct Waiting {
     pub(super) claim: Option<Claim>,
 }
 
-impl Batch {
-    /// Position of its last entry.
-    pub(super) fn last(&self) -> Position {
-        Position(self.first.0 + self.hints.len() as u64).previous()
-    }
-}
-
 /// Entries that readers share, the newest of the log.
 #[derive(Debug, Default)]
 struct Window {
@@ -95,12 +88,17 @@ struct Window {
 }
 
 impl Window {
-    fn push(&mut self, stored: Stored, bytes: usize, most: usize) {
+    fn push(&mut self, stored: Stored, bytes: usize) {
         self.bytes += bytes;
         self.entries.push_back((stored, bytes));
+    }
+
+    /// Takes what is too much, oldest first, into `gone`.
+    fn trim(&mut self, most: usize, gone: &mut Vec<Stored>) {
         while self.bytes > most && self.entries.len() > 1 {
-            if let Some((_, bytes)) = self.entries.pop_front() {
+            if let Some((stored, bytes)) = self.entries.pop_front() {
                 self.bytes -= bytes;
+                gone.push(stored);
             }
         }
     }
@@ -214,7 +212,7 @@ impl Tail {
             self.young.state.apply(&stored);
             self.young.last = self.end;
             self.young.bytes += bytes as u64;
-            self.window.push(stored.clone(), bytes, self.bounds.window_bytes);
+            self.window.push(stored.clone(), bytes);
             stored_frame.push(stored);
         }
         self.staged_bytes += batch.bytes.len() - before;
@@ -231,7 +229,15 @@ impl Tail {
         self.young.state.apply(&stored);
         self.young.last = stored.position;
         self.young.bytes += bytes as u64;
-        self.window.push(stored, bytes, self.bounds.window_bytes);
+        self.window.push(stored, bytes);
+        self.window.trim(self.bounds.window_bytes, &mut Vec::new());
+    }
+
+    /// What the window has too much. To drop it takes a while, which is better spent without the lock.
+    pub(super) fn trim_window(&mut self) -> Vec<Stored> {
+        let mut gone = Vec::new();
+        self.window.trim(self.bounds.window_bytes, &mut gone);
+        gone
     }
 
     /// True if the young generation has all it may have.

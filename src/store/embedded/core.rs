@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Most callers that wait for room at a time.
 const WAITING: usize = 10_000;
 
+/// A frame that has its place, and what tells once it is durable.
+type InOrder = (Vec<Stored>, oneshot::Receiver<Result<(), Error>>);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -93,33 +96,13 @@ impl Core {
 
     // Acceptance
 
-    /// Waits until the tail has room, for a while.
-    async fn wait_for_room(&self) -> Result<(), Error> {
-        if self.tail.lock().has_room() {
-            return Ok(());
-        }
-        let _place = self.places.try_acquire().map_err(|_| Error::Busy)?;
-        let wait = async {
-            loop {
-                let notified = self.room.notified();
-                tokio::pin!(notified);
-                notified.as_mut().enable();
-                if self.tail.lock().has_room() {
-                    return;
-                }
-                // A generation may have just become the old one.
-                self.to_index.notify_one();
-                notified.await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.map_err(|_| Error::Busy)
-    }
-
     /// See [`Store::stage`](crate::store::Store::stage).
     pub(super) async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
         self.check_accepting()?;
-        self.wait_for_room().await?;
-        let (stored, durable) = self.stage_now(claim, stage)?;
+        let (stored, durable) = match self.stage_if_room(claim, stage)? {
+            Ok(staged) => staged,
+            Err((claim, stage)) => self.stage_with_patience(claim, stage).await?,
+        };
         Ok(Staged::new(async move {
             match durable.await {
                 Ok(written) => written.map(|()| stored),
@@ -128,13 +111,39 @@ impl Core {
         }))
     }
 
-    /// Stages a frame although there may be no room. Other than that as [`Self::stage`].
-    pub(super) fn stage_now(
+    /// Stages a frame once there is room for it. Others get theirs meanwhile.
+    async fn stage_with_patience<'s>(&self, mut claim: Option<Claim>, mut stage: Stage<'s>) -> Result<InOrder, AppendError> {
+        let _place = self.places.try_acquire().map_err(|_| Error::Busy)?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let notified = self.room.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            match self.stage_if_room(claim, stage)? {
+                Ok(staged) => return Ok(staged),
+                Err(again) => (claim, stage) = again,
+            }
+            tokio::time::timeout_at(deadline, notified).await.map_err(|_| Error::Busy)?;
+        }
+    }
+
+    /// Stages a frame, or gives it back if there is no room.
+    fn stage_if_room<'s>(
         &self,
         claim: Option<Claim>,
-        stage: Stage<'_>,
-    ) -> Result<(Vec<Stored>, oneshot::Receiver<Result<(), Error>>), AppendError> {
+        stage: Stage<'s>,
+    ) -> Result<Result<InOrder, (Option<Claim>, Stage<'s>)>, AppendError> {
         let mut tail = self.tail.lock();
+        let is_young_full = tail.young_is_full();
+        if !tail.has_room() {
+            drop(tail);
+            self.to_index.notify_one();
+            return Ok(Err((claim, stage)));
+        }
+        if is_young_full {
+            // It has just become the old one.
+            self.to_index.notify_one();
+        }
         // Under the lock: a writer that fails takes everything back under it, too.
         if let Health::Failed { cause } = &*self.health.borrow() {
             return Err(AppendError::Store(Error::Unavailable { cause: cause.clone() }));
@@ -146,9 +155,11 @@ impl Core {
         }
         let frame = frame.map_err(AppendError::Refused)?;
         let staged = tail.stage(frame, claim, &self.index).map_err(unavailable)?;
+        let gone = tail.trim_window();
         drop(tail);
         self.to_write.notify_one();
-        Ok(staged)
+        drop(gone);
+        Ok(Ok(staged))
     }
 
     // The writer's step

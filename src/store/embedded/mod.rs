@@ -34,6 +34,12 @@ pub struct Embedded {
 }
 
 impl Embedded {
+    /// How many entries the index has not taken in yet.
+    pub fn not_indexed(&self) -> u64 {
+        let tail = self.core.tail.lock();
+        tail.end.0 - tail.indexed_up_to().0
+    }
+
     /// Writes what is staged, notes that all is durable, brings the index up to date, and ends. Blocks meanwhile. What is asked of
     /// it later fails.
     pub fn close(&self) {
