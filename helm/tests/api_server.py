@@ -21,17 +21,19 @@ def free_port():
 
 
 class ApiServer:
-    """Starts both, and waits until they are ready."""
+    """Starts both, and waits until they are ready. Whoever makes one stops it, also where it could not be made."""
 
-    def __init__(self, directory):
+    def __init__(self):
         self.processes = []
+
+    def start(self, directory):
         self.directory = directory
         client, peer, secure = free_port(), free_port(), free_port()
         self.url = f"https://127.0.0.1:{secure}"
         key = directory / "service-accounts.pem"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
         (directory / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
-        self._start(
+        self._run(
             "etcd",
             f"--data-dir={directory}/etcd",
             f"--listen-client-urls=http://127.0.0.1:{client}",
@@ -40,7 +42,7 @@ class ApiServer:
             f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
             f"--initial-cluster=default=http://127.0.0.1:{peer}",
         )
-        self._start(
+        self._run(
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{client}",
             "--bind-address=127.0.0.1",
@@ -70,7 +72,7 @@ class ApiServer:
         )
         self._await_ready()
 
-    def _start(self, *command):
+    def _run(self, *command):
         with open(self.directory / f"{command[0]}.log", "w") as log:
             self.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
 

@@ -1,19 +1,26 @@
-"""A gateway that runs as its pod would: with the configuration that the chart makes."""
+"""What the tests share: gateways that run as their pod would, and an API server."""
 
 import json
 import os
 import subprocess
 import threading
+from pathlib import Path
 from queue import Queue
 
 import pytest
+import yaml
+from api_server import ApiServer
 from chart import GATEWAY
 
 
 class Gateway:
     """The executable with a rendered configuration, on ports of its own."""
 
-    def __init__(self, made, directory):
+    def __init__(self):
+        self.process = None
+        self.log = []
+
+    def start(self, made, directory):
         config = directory / "gateway.toml"
         config.write_text(made.config)
         # Only what the machine has to give otherwise than a pod: addresses, and the place of the volume.
@@ -22,7 +29,6 @@ class Gateway:
             environment["CIM_STORE__EMBEDDED__DATA_DIR"] = str(directory / "data")
         args = [GATEWAY, *(str(config) if arg.endswith("/gateway.toml") else arg for arg in made.container["args"])]
         self.process = subprocess.Popen(args, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
-        self.log = []
         addresses = Queue()
         threading.Thread(target=self._read, args=(addresses,), daemon=True).start()
         self.grpc, self.http = addresses.get(timeout=60) or pytest.fail("the gateway did not start:\n" + "".join(self.log))
@@ -62,10 +68,32 @@ def running(tmp_path):
     def start(made):
         directory = tmp_path / str(len(started))
         directory.mkdir()
-        started.append(Gateway(made, directory))
+        started.append(Gateway())
+        started[-1].start(made, directory)
         return started[-1]
 
     yield start
     for gateway in started:
-        gateway.process.kill()
-        gateway.process.wait()
+        if gateway.process:
+            gateway.process.kill()
+            gateway.process.wait()
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory):
+    """An API server that knows routes, with a namespace for restricted pods."""
+    server = ApiServer()
+    try:
+        server.start(tmp_path_factory.mktemp("api"))
+        for file in sorted(Path(os.environ["GATEWAY_API_CRDS"]).glob("*routes.yaml")):
+            server.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", file.read_text())
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "desk"}}
+        # Whoever may not run as root, write to the root or do anything else that is restricted is kept out.
+        namespace["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
+        server.create("/api/v1/namespaces", yaml.safe_dump(namespace))
+        # Otherwise the work of a controller.
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+        server.create("/api/v1/namespaces/desk/serviceaccounts", yaml.safe_dump(account))
+        yield server
+    finally:
+        server.stop()

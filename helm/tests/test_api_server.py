@@ -1,30 +1,8 @@
 """What an API server of Kubernetes says to the chart, and to what becomes of it."""
 
-import os
-from pathlib import Path
-
 import pytest
 import yaml
-from api_server import ApiServer
 from chart import CHART, SHAPES, name, render
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    server = ApiServer(tmp_path_factory.mktemp("api"))
-    try:
-        for file in sorted(Path(os.environ["GATEWAY_API_CRDS"]).glob("*routes.yaml")):
-            server.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", file.read_text())
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "desk"}}
-        # Whoever may not run as root, write to the root or do anything else that is restricted is kept out.
-        namespace["metadata"]["labels"] = {"pod-security.kubernetes.io/enforce": "restricted"}
-        server.create("/api/v1/namespaces", yaml.safe_dump(namespace))
-        # Otherwise the work of a controller.
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-        server.create("/api/v1/namespaces/desk/serviceaccounts", yaml.safe_dump(account))
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.mark.parametrize("values", SHAPES, ids=name)
