@@ -26,7 +26,7 @@ LABEL org.opencontainers.image.title="cim-gateway" \
       org.opencontainers.image.description="An open, durable customer channel manager: CIM messages over gRPC and the documented JSON" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /build/target/release/cim-gateway /cim-gateway
-# Where the gateway keeps messages, unless told otherwise.
+# Where the gateway keeps messages, in its folder data, unless told otherwise.
 COPY --from=build --chown=65532:65532 /build/data /var/lib/cim-gateway
 WORKDIR /var/lib/cim-gateway
 VOLUME /var/lib/cim-gateway

@@ -5,19 +5,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/cim-gateway"
 SHAPES = sorted(CHART.glob("ci/*-values.yaml"))
 GATEWAY = ROOT / "target/release/cim-gateway"
-
-# The chart is ahead of a gateway that has no embedded engine and no health of its start and its loop yet. Strict: where the gateway has
-# them these tests have to pass, and then this mark has nothing left to say.
-AHEAD = pytest.mark.xfail(
-    "[store.embedded]" not in (ROOT / "config.default.toml").read_text(), reason="the embedded engine is to come", strict=True
-)
 
 
 def shape(name):

@@ -85,6 +85,15 @@ CONTRADICTIONS = {
         "persistence.existingClaim is set, but config.store.engine memory keeps nothing on a volume: set the engine to embedded, "
         "or empty persistence.existingClaim",
     ),
+    "more messages than the volume": (
+        {"config": {"store": {"embedded": {"max_bytes": "8 GiB"}}}},
+        "persistence.size is 10Gi, but config.store.embedded.max_bytes 8 GiB, a quarter of it for the index and min_free 256 MiB need "
+        "10496 MiB, or messages are refused before old ones go: raise the size, or lower max_bytes",
+    ),
+    "the default of messages on a small volume": (
+        {"config": {"store": {"embedded": {"max_bytes": None}}}},
+        "persistence.size is 10Gi, but config.store.embedded.max_bytes 64 GiB",
+    ),
     "more messages than memory": (
         {"config": {"store": {"engine": "memory", "memory": {"max_bytes": "1 GiB"}}}},
         "config.store.memory.max_bytes is 1 GiB, but resources.limits.memory is 1Gi and the pod would be killed before it is full: "
@@ -113,6 +122,7 @@ CONTRADICTIONS = {
             "grpc.listen": {"grpc": {"listen": "0.0.0.0:1"}},
             "http.listen": {"http": {"listen": "0.0.0.0:1"}},
             "auth.insecure": {"auth": {"insecure": False}},
+            "store.embedded.data_dir": {"store": {"embedded": {"data_dir": "/data"}}},
         }.items()
     },
     "a setting past the configuration": (
@@ -154,6 +164,8 @@ def test_no_refusal_is_without_its_case():
         {"config": {"shutdown": {"grace": "24s 1000ms"}}},
         {"config": {"store": {"engine": "memory", "memory": {"max_bytes": "1023 MiB"}}}},
         {"resources": {"limits": {"memory": None}}, "config": {"store": {"engine": "memory", "memory": {"max_bytes": "1 TiB"}}}},
+        {"config": {"store": {"embedded": {"max_bytes": "7987 MiB"}}}},
+        {"config": {"store": {"embedded": {"max_bytes": "64 GiB"}}}, "persistence": {"existingClaim": "messages"}},
         {"replicaCount": 0},
         {"extraEnv": [{"name": "RUST_BACKTRACE", "value": "1"}]},
     ],

@@ -55,5 +55,8 @@ app.kubernetes.io/component: gateway
 {{- end }}
 {{- end }}
 
-{{/* Directory of the volume. */}}
-{{- define "cim-gateway.dataDir" -}}/var/lib/cim-gateway{{- end }}
+{{/* Where the volume is. */}}
+{{- define "cim-gateway.volume" -}}/var/lib/cim-gateway{{- end }}
+
+{{/* Where the gateway keeps its files: a folder of its own, for a volume may come with others in it. */}}
+{{- define "cim-gateway.dataDir" -}}{{ include "cim-gateway.volume" . }}/data{{- end }}
