@@ -66,9 +66,12 @@ def test_what_is_not_set_is_taken_for_the_gateways_default():
 def test_settings_reach_the_gateway_as_they_are_written():
     config = tomllib.loads(render({}, shape("full")).config)
     assert config["grpc"]["max_connections"] == 1_000_000
-    assert config["grpc"]["cors"]["allowed_origins"] == ["https://desk.example.org", 'https://"quoted".example.org']
+    assert config["grpc"]["cors"]["allowed_origins"] == ["https://desk.example.org", "https://bot.example.org"]
     assert config["inbox"]["reused_id"] == {"http": "reject"}
     assert config["grpc"]["listen"] == "[::]:50051"
+    # Whatever is in a text, it is the same text.
+    level = 'a"b\\c\n<é>'
+    assert tomllib.loads(render({"config": {"log": {"level": level}}}).config)["log"]["level"] == level
 
 
 def test_a_changed_configuration_is_a_changed_pod_and_nothing_else_is():
