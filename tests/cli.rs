@@ -208,8 +208,9 @@ fn shells_get_their_completions() {
 #[test]
 fn version_and_help_succeed() {
     assert_eq!(run(["--version"]).text(), format!("cim-gateway {}\n", env!("CARGO_PKG_VERSION")));
-    for args in [&["--help"][..], &["send", "--help"], &["tail", "--help"], &["transcode", "--help"], &["validate", "--help"]] {
-        assert!(run(args.iter().copied()).text().contains("Example"), "{args:?}");
+    assert!(run(["--help"]).text().contains("Examples:"));
+    for command in ["serve", "send", "get", "tail", "health", "transcode", "validate"] {
+        assert!(run([command, "--help"]).text().contains("Example"), "{command}");
     }
 }
 
@@ -219,6 +220,7 @@ fn wrong_usage_exits_with_64() {
         &["nonsense"][..],
         &["--nonsense"],
         &["send"],
+        &["get"],
         &["validate"],
         &["completions", "tcsh"],
         &["transcode", "--from", "xml"],

@@ -4,6 +4,8 @@ mod check_config;
 mod completions;
 mod config;
 mod failure;
+mod get;
+mod health;
 mod input;
 mod output;
 mod pretty;
@@ -51,8 +53,12 @@ enum Command {
     CheckConfig(check_config::Options),
     /// Send messages to a gateway
     Send(send::Options),
+    /// Print messages that a gateway keeps
+    Get(get::Options),
     /// Watch the messages that a gateway accepts
     Tail(tail::Options),
+    /// Ask a gateway whether it serves
+    Health(health::Options),
     /// Convert a message between its three forms, without checking or changing it
     Transcode(transcode::Options),
     /// Check messages against every rule, without sending them
@@ -69,7 +75,9 @@ impl Cli {
             Command::Config(options) => config::run(&options),
             Command::CheckConfig(options) => check_config::run(&options),
             Command::Send(options) => send::run(&options),
+            Command::Get(options) => get::run(&options),
             Command::Tail(options) => tail::run(options),
+            Command::Health(options) => health::run(&options),
             Command::Transcode(options) => transcode::run(&options),
             Command::Validate(options) => validate::run(&options),
             Command::Completions(options) => completions::run(&options),

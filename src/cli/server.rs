@@ -22,17 +22,20 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Connects, or says in a sentence why not.
+    /// Connects to its messages, or says in a sentence why not.
     pub(super) async fn connect(&self) -> Result<MessageServiceClient<Channel>, String> {
+        let channel = self.channel().await?;
+        Ok(MessageServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE))
+    }
+
+    /// Connects, or says in a sentence why not.
+    pub(super) async fn channel(&self) -> Result<Channel, String> {
         let endpoint = (self.server.0.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true);
-        match endpoint.connect().await {
-            Ok(channel) => Ok(MessageServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE)),
-            Err(e) => Err(format!("{} cannot be reached: {}", self.server.0.uri(), root_cause(&e))),
-        }
+        endpoint.connect().await.map_err(|e| format!("{} cannot be reached: {}", self.server.0.uri(), root_cause(&e)))
     }
 }
 
