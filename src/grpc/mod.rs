@@ -1,5 +1,6 @@
 //! The gRPC face: the services, health and reflection. Thin: decode, call a use case, encode.
 
+mod bulk;
 mod messages;
 mod notifications;
 mod status;
