@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Why the gateway could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +133,8 @@ impl Gateway {
         let stop = CancellationToken::new();
         let mut store_health = store.health();
         let inbox = Inbox::new(store.clone(), limits(&config.limits), config.inbox.repeat_window);
-        let feed = Feed::new(store, feed_settings(&config.feed), stop.clone());
+        let (feed, matcher) = Feed::new(store, feed_settings(&config.feed), stop.clone());
+        let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
 
         let (routes, health) = grpc::routes(inbox.clone(), feed.clone(), grpc_settings(&config), stop.clone()).await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
@@ -168,7 +170,8 @@ impl Gateway {
         }
         health.end().await;
         stop.cancel();
-        match tokio::time::timeout(grace, servers).await {
+        let all = async { tokio::join!(servers, matcher) };
+        match tokio::time::timeout(grace, all).await {
             Ok(_) => tracing::info!("all connections are closed"),
             Err(_) => tracing::warn!(?grace, "the grace period is over; what is still open is cut off"),
         }
@@ -260,7 +263,12 @@ pub fn limits(config: &config::Limits) -> message::Limits {
 }
 
 const fn feed_settings(config: &config::Feed) -> feed::Settings {
-    feed::Settings { heartbeat: config.heartbeat, heartbeat_skipped: config.heartbeat_skipped, max_streams: config.max_streams }
+    feed::Settings {
+        heartbeat: config.heartbeat,
+        heartbeat_skipped: config.heartbeat_skipped,
+        max_streams: config.max_streams,
+        cold_scans: config.cold_scans,
+    }
 }
 
 const fn reuse(policy: config::ReusePolicy) -> Reuse {
@@ -276,6 +284,7 @@ fn grpc_settings(config: &Config) -> grpc::Settings {
         filter_values: config.limits.filter_values,
         filter_value_bytes: config.limits.id.as_usize(),
         history_page: config.limits.history_page,
+        max_in_flight: config.grpc.max_in_flight,
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Grpc {
     pub max_connections: usize,
     /// Most calls at a time on one connection.
     pub max_concurrent_streams: u32,
+    /// Most messages of one SendMessages call that are not answered yet.
+    pub max_in_flight: usize,
     /// Time without a frame after which a client is asked whether it is there.
     #[serde(serialize_with = "with_unit")]
     pub keepalive_interval: Duration,
@@ -161,6 +163,8 @@ pub struct Feed {
     pub heartbeat_skipped: u64,
     /// Most streams open at a time.
     pub max_streams: usize,
+    /// Most looks at a time through old parts of the log for the few messages that a filter wants.
+    pub cold_scans: usize,
 }
 
 /// The bounds of [`Feed::heartbeat`], and of what a client may ask for instead.
@@ -348,6 +352,7 @@ impl Grpc {
             listen: r.address("grpc.listen"),
             max_connections: r.number("grpc.max_connections", 1..=1_000_000),
             max_concurrent_streams: r.number("grpc.max_concurrent_streams", 1..=1_000_000),
+            max_in_flight: r.number("grpc.max_in_flight", 1..=10_000),
             keepalive_interval: r.duration("grpc.keepalive_interval", seconds(1, 60 * 60)),
             keepalive_timeout: r.duration("grpc.keepalive_timeout", seconds(1, 60 * 60)),
             initial_stream_window: r.size("grpc.initial_stream_window", Size::kib(64)..=Size::mib(16)),
@@ -426,6 +431,7 @@ impl Feed {
             heartbeat: r.duration("feed.heartbeat", HEARTBEAT),
             heartbeat_skipped: r.number("feed.heartbeat_skipped", 1..=1_000_000),
             max_streams: r.number("feed.max_streams", 1..=1_000_000),
+            cold_scans: r.number("feed.cold_scans", 1..=1000),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::pb;
 use crate::pb::body::Kind;
 use crate::pb::store::Submission;
 use crate::sessions;
-use crate::store::{AppendError, Position, Store, Stored};
+use crate::store::{AppendError, Position, Staged, Store, Stored};
 use crate::violation::{Reason, Violations};
 use crate::wire;
 use prost::Message as _;
@@ -31,6 +31,33 @@ pub struct Accepted {
     pub stored: Stored,
     /// True if it had been accepted before.
     pub duplicate: bool,
+}
+
+/// A message that has its place in the order of acceptance, and is accepted once it is durable.
+#[derive(Debug)]
+pub struct Pending(Outcome);
+
+#[derive(Debug)]
+enum Outcome {
+    /// It repeats this one.
+    Repeat(Stored),
+    /// It is the one of this id in a frame of its own.
+    New { frame: Staged, id: String },
+}
+
+impl Pending {
+    /// The message as accepted, once it is durable.
+    pub async fn durable(self) -> Result<Accepted, Error> {
+        match self.0 {
+            Outcome::Repeat(stored) => Ok(Accepted { stored, duplicate: true }),
+            Outcome::New { frame, id } => {
+                let own = frame.durable().await?.into_iter().find(|stored| stored.id() == id);
+                let stored =
+                    own.ok_or_else(|| crate::store::Error::Unavailable { cause: "the frame lacks its message".into() })?;
+                Ok(Accepted { stored, duplicate: false })
+            }
+        }
+    }
 }
 
 /// Most bytes of the messages on one page of history, as protobuf: gRPC clients take 4 MiB at once unless they are told otherwise.
@@ -75,7 +102,15 @@ impl Inbox {
     ///
     /// A repeat (same id, same content as the client sent it) returns what was accepted first. The same id with other content is
     /// decided by `reuse`. Nothing is stored when this fails, except after [`Error::Store`], when it is unknown: repeat.
-    pub async fn accept(&self, mut message: pb::CimMessage, unreadable: Violations, reuse: Reuse) -> Result<Accepted, Error> {
+    pub async fn accept(&self, message: pb::CimMessage, unreadable: Violations, reuse: Reuse) -> Result<Accepted, Error> {
+        self.stage(message, unreadable, reuse).await?.durable().await
+    }
+
+    /// The first half of [`Self::accept`]: decides what becomes of the message and gives it its place. Whoever stages the next one
+    /// after that has them accepted in this order, and both may become durable at once.
+    ///
+    /// It waits while a message under the same id is on its way to becoming durable.
+    pub async fn stage(&self, mut message: pb::CimMessage, unreadable: Violations, reuse: Reuse) -> Result<Pending, Error> {
         let mut violations = unreadable;
         violations.follow_up(message::check(&mut message, &self.limits));
         if !violations.is_empty() {
@@ -94,17 +129,17 @@ impl Inbox {
         if let Some(first) = claim.as_ref().and_then(|claim| claim.same_content.as_ref())
             && self.is_repeat(first, &submission, received_at)
         {
-            return Ok(Accepted { stored: first.clone(), duplicate: true });
+            return Ok(Pending(Outcome::Repeat(first.clone())));
         }
         let taken = claim.as_ref().is_some_and(|claim| claim.taken);
-        message.id = Some(match (&sent_id, taken, reuse) {
+        let id = match (&sent_id, taken, reuse) {
             (None, ..) | (Some(_), true, Reuse::Renew) => message::fresh_id(),
             (Some(id), false, _) => id.clone(),
             (Some(id), true, Reuse::Reject) => return Err(Error::ReusedId { id: id.clone() }),
-        });
+        };
+        message.id = Some(id.clone());
         submission.id = sent_id.unwrap_or_default();
 
-        let own_id = message.id.clone();
         let most = self.limits.message_bytes + FILL_SLACK;
         let stage = Box::new(move |facts: &dyn crate::store::Facts| {
             let frame = sessions::route(facts, message, submission, received_at)?;
@@ -114,13 +149,11 @@ impl Inbox {
                 _ => Ok(frame),
             }
         });
-        let frame = self.store.append(claim, stage).await.map_err(|error| match error {
+        let frame = self.store.stage(claim, stage).await.map_err(|error| match error {
             AppendError::Refused(violations) => Error::InvalidMessage { violations },
             AppendError::Store(error) => Error::Store(error),
         })?;
-        let own = frame.into_iter().find(|stored| Some(stored.id()) == own_id.as_deref());
-        let stored = own.ok_or_else(|| crate::store::Error::Unavailable { cause: "the frame lacks its message".into() })?;
-        Ok(Accepted { stored, duplicate: false })
+        Ok(Pending(Outcome::New { frame, id }))
     }
 
     /// True if a message of the same id and content as `first` repeats it. Equal texts without a time may well be two messages, once

@@ -93,9 +93,10 @@ fn variables_of_others_are_left_alone() {
 }
 
 /// For each bounded key: the least and the most, and for each the nearest value beyond.
-const BOUNDS: [(&str, [&str; 4]); 30] = [
+const BOUNDS: [(&str, [&str; 4]); 32] = [
     ("grpc.max_connections", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
+    ("grpc.max_in_flight", ["0", "1", "10000", "10001"]),
     ("grpc.keepalive_interval", ["999ms", "1s", "1h", "3600001ms"]),
     ("grpc.keepalive_timeout", ["999ms", "1s", "1h", "3600001ms"]),
     ("grpc.initial_stream_window", ["65535 B", "64 KiB", "16 MiB", "16777217 B"]),
@@ -109,6 +110,7 @@ const BOUNDS: [(&str, [&str; 4]); 30] = [
     ("feed.heartbeat", ["999ms", "1s", "5m", "300001ms"]),
     ("feed.heartbeat_skipped", ["0", "1", "1000000", "1000001"]),
     ("feed.max_streams", ["0", "1", "1000000", "1000001"]),
+    ("feed.cold_scans", ["0", "1", "1000", "1001"]),
     ("limits.message", ["1023 B", "1 KiB", "16 MiB", "16777217 B"]),
     ("limits.json_depth", ["7", "8", "128", "129"]),
     ("limits.free_form_depth", ["0", "1", "24", "25"]),

@@ -1,17 +1,15 @@
 //! `MessageService`: each call decodes, calls a use case and encodes.
 
-use super::Settings;
-use super::notifications;
-use super::status::{in_our_words, refusal, status};
-use crate::error::{Error, Kind};
+use super::status::status;
+use super::{Settings, bulk, notifications};
+use crate::error::Error;
 use crate::feed::Feed;
-use crate::inbox::{Accepted, Inbox};
+use crate::inbox::{Accepted, Inbox, Pending};
 use crate::pb;
 use crate::pb::message_service_server::MessageService;
-use crate::pb::send_messages_response::Result as Answer;
 use crate::store::{Cursor, Stored};
 use crate::violation::Violations;
-use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
@@ -22,10 +20,10 @@ const DEFAULT_PAGE: usize = 50;
 /// The service.
 #[derive(Debug, Clone)]
 pub(super) struct Messages {
-    inbox: Inbox,
+    pub(super) inbox: Inbox,
     feed: Feed,
-    settings: Settings,
-    shutdown: CancellationToken,
+    pub(super) settings: Settings,
+    pub(super) shutdown: CancellationToken,
 }
 
 impl Messages {
@@ -33,14 +31,15 @@ impl Messages {
         Self { inbox, feed, settings, shutdown }
     }
 
-    async fn accept(&self, message: Option<pb::CimMessage>) -> Result<pb::SendMessageResponse, Error> {
+    /// Gives a message its place in the order of acceptance.
+    pub(super) async fn stage(&self, message: Option<pb::CimMessage>) -> Result<Pending, Error> {
         let message = message.ok_or(Error::InvalidRequest { field: "message", problem: "is required".into() })?;
         let span = tracing::info_span!("message", id = message.id.as_deref());
-        let accepted = self.inbox.accept(message, Violations::default(), self.settings.reuse).instrument(span).await?;
-        Ok(self.response(&accepted))
+        self.inbox.stage(message, Violations::default(), self.settings.reuse).instrument(span).await
     }
 
-    fn response(&self, accepted: &Accepted) -> pb::SendMessageResponse {
+    /// What is said of a message that is accepted.
+    pub(super) fn response(&self, accepted: &Accepted) -> pb::SendMessageResponse {
         let stored = &accepted.stored;
         let session = stored.entry.session.as_ref();
         pb::SendMessageResponse {
@@ -81,8 +80,8 @@ pub(super) fn accepted_message(stored: &Stored, cursor: Cursor) -> pb::AcceptedM
 #[tonic::async_trait]
 impl MessageService for Messages {
     async fn send_message(&self, request: Request<pb::SendMessageRequest>) -> Result<Response<pb::SendMessageResponse>, Status> {
-        let accepted = self.accept(request.into_inner().message).await;
-        accepted.map(Response::new).map_err(|error| status(&error))
+        let accepted = async { self.stage(request.into_inner().message).await?.durable().await }.await;
+        accepted.map(|accepted| Response::new(self.response(&accepted))).map_err(|error| status(&error))
     }
 
     type SendMessagesStream = BoxStream<'static, Result<pb::SendMessagesResponse, Status>>;
@@ -91,24 +90,7 @@ impl MessageService for Messages {
         &self,
         request: Request<Streaming<pb::SendMessagesRequest>>,
     ) -> Result<Response<Self::SendMessagesStream>, Status> {
-        let numbered = (self.clone(), request.into_inner(), 1);
-        let answers = stream::try_unfold(numbered, async |(messages, mut requests, number)| {
-            let request = tokio::select! {
-                biased;
-                () = messages.shutdown.cancelled() => return Err(status(&Error::ShuttingDown)),
-                request = requests.message() => request.map_err(|error| in_our_words(error, messages.inbox.limits().message_bytes))?,
-            };
-            let Some(request) = request else { return Ok(None) };
-            let answer = match messages.accept(request.message).await {
-                Ok(accepted) => Answer::Accepted(accepted),
-                // What is wrong with the gateway is no matter of one message.
-                Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Internal) => return Err(status(&error)),
-                Err(error) => Answer::Refused(refusal(&error)),
-            };
-            let answer = pb::SendMessagesResponse { request_number: number, result: Some(answer) };
-            Ok(Some((answer, (messages, requests, number + 1))))
-        });
-        Ok(Response::new(answers.boxed()))
+        Ok(Response::new(bulk::answers(self.clone(), request.into_inner())))
     }
 
     async fn get_message(&self, request: Request<pb::GetMessageRequest>) -> Result<Response<pb::GetMessageResponse>, Status> {

@@ -1,5 +1,6 @@
 //! The gRPC face: the services, health and reflection. Thin: decode, call a use case, encode.
 
+mod bulk;
 mod messages;
 mod notifications;
 mod status;
@@ -29,6 +30,8 @@ pub struct Settings {
     pub filter_value_bytes: usize,
     /// Most messages of a page of history.
     pub history_page: usize,
+    /// Most messages of one stream that are not answered yet.
+    pub max_in_flight: usize,
 }
 
 /// What `grpc.health.v1` tells beside whether the whole and each service serves: whether the gateway has started, and whether the

@@ -44,8 +44,8 @@ mod tests {
         let bounds = Bounds { free_form_depth: 24, list_length: 1000 };
         let limits = Limits { message_bytes: 1 << 20, id_bytes: 256, bounds };
         let inbox = Inbox::new(store.clone(), limits, Duration::from_secs(60));
-        let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 1, max_streams: 1 };
-        let feed = Feed::new(store, feed, CancellationToken::new());
+        let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 1, max_streams: 1, cold_scans: 1 };
+        let (feed, _matcher) = Feed::new(store, feed, CancellationToken::new());
         let (_readiness, ready) = watch::channel(crate::readiness::Readiness::Ready);
         let settings = Settings {
             accepted_status: StatusCode::ACCEPTED,

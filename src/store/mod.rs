@@ -40,12 +40,15 @@ mod tail;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+pub(crate) mod double;
+#[cfg(test)]
 mod random;
 
 pub(crate) use facts::customer_numbers;
 use facts::{Common, Rank, is_active};
 pub use facts::{CustomerFacts, Facts, SessionKey};
 pub use filter::Filter;
+pub(crate) use filter::Whereabouts;
 
 use crate::pb;
 use crate::violation::Violations;
@@ -67,6 +70,11 @@ impl Position {
     /// The position after this one. A log never gets as far as the last number; a forged position may.
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+
+    /// The position so many entries after this one.
+    pub(crate) const fn plus(self, entries: u64) -> Self {
+        Self(self.0.saturating_add(entries))
     }
 
     /// The position before this one; 0 has none before it.

@@ -71,8 +71,10 @@ impl Gateway {
         let limits = Limits { message_bytes: settings.message_bytes, id_bytes: 256, bounds };
         let inbox = Inbox::new(store.clone(), limits, Duration::from_secs(60));
         let shutdown = CancellationToken::new();
-        let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 10_000, max_streams: 2 };
-        let feed = Feed::new(store, feed, shutdown.clone());
+        let feed =
+            feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 10_000, max_streams: 2, cold_scans: 2 };
+        let (feed, matcher) = Feed::new(store, feed, shutdown.clone());
+        tokio::spawn(matcher.run());
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let router = http::router(inbox, feed, ready, &settings);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();

@@ -1,0 +1,56 @@
+//! Looks at the log: how readers that are behind go on by themselves.
+//!
+//! A look is a task of its own. So it comes to its end whether or not its reader waits: what it needs, a turn among the cold ones
+//! above all, is never held by a client that has stopped reading.
+//!
+//! A look is **cold** if the filter names anything and the reader is more than [`COLD`] entries behind the end: it may have to go
+//! through much of what only the disk holds for little. Cold looks take turns, a given number at a time, first come first served;
+//! a reader that goes on lines up again after each. A reader that wants everything never waits for a turn, however far behind: its
+//! page is full at once.
+
+use super::tray::Tray;
+use crate::store::{Error, Position, Scan, Store};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Entries behind the end from which on a look with a filter is cold. What is nearer is in memory or soon read.
+pub(super) const COLD: u64 = 10_000;
+
+/// Where looks are asked for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Desk {
+    store: Arc<dyn Store>,
+    turns: Arc<Semaphore>,
+}
+
+/// A look under way. Dropping it gives up.
+pub(super) type Look = AbortOnDropHandle<Result<Scan, Error>>;
+
+impl Desk {
+    /// A desk that lets `cold` cold looks have their turn at a time.
+    pub(super) fn new(store: Arc<dyn Store>, cold: usize) -> Self {
+        Self { store, turns: Arc::new(Semaphore::new(cold)) }
+    }
+
+    /// Looks for the next page of what a reader wants after `after`.
+    pub(super) fn look(&self, tray: Arc<Tray>, after: Position) -> Look {
+        let store = self.store.clone();
+        let behind = store.span().end.0.saturating_sub(after.0);
+        let turns = (!tray.filter.wants_everything() && behind > COLD).then(|| self.turns.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let _turn = match &turns {
+                // It is never closed.
+                Some(turns) => turns.acquire().await.ok(),
+                None => None,
+            };
+            store.scan(after, tray.most(), &tray.filter).await
+        }))
+    }
+}
+
+/// What came of a look.
+pub(super) fn outcome(look: Result<Result<Scan, Error>, JoinError>) -> Result<Scan, Error> {
+    look.unwrap_or_else(|error| Err(Error::Unavailable { cause: format!("a look at the log did not end: {error}") }))
+}

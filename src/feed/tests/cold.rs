@@ -1,0 +1,172 @@
+//! Cold looks take turns, and nobody else waits for them.
+
+use super::search::COLD;
+use super::*;
+use crate::store::double::Double;
+use crate::store::{self, Scan};
+use async_trait::async_trait;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// A store on which every look with a filter waits for a permit.
+#[derive(Debug)]
+struct Slow {
+    memory: Memory,
+    permits: Semaphore,
+    looks: Mutex<Looks>,
+}
+
+#[derive(Debug, Default)]
+struct Looks {
+    now: usize,
+    most: usize,
+    /// Which channels were looked for, in order.
+    begun: Vec<String>,
+}
+
+/// Counts a look while it lasts, however it ends.
+struct Counted<'s>(&'s Slow);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.looks.lock().now -= 1;
+    }
+}
+
+#[async_trait]
+impl Double for Slow {
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    async fn scan(&self, after: Position, page: Page, filter: &Filter) -> Result<Scan, store::Error> {
+        if !filter.wants_everything() {
+            let _counted = {
+                let mut looks = self.looks.lock();
+                looks.now += 1;
+                looks.most = looks.most.max(looks.now);
+                looks.begun.extend(filter.service_identifiers.iter().cloned());
+                Counted(self)
+            };
+            self.permits.acquire().await.expect("it is not closed").forget();
+        }
+        self.memory.scan(after, page, filter).await
+    }
+}
+
+/// A gateway with a log of so many entries.
+async fn slow(entries: u64) -> (Gateway, Arc<Slow>) {
+    let memory = Memory::new(256 << 20);
+    let slow = Arc::new(Slow { memory: memory.clone(), permits: Semaphore::new(0), looks: Mutex::default() });
+    let gateway = through(Settings { max_streams: 100, heartbeat_skipped: u64::MAX, ..SETTINGS }, memory, slow.clone());
+    gateway.append_many(entries).await;
+    gateway.matched().await;
+    (gateway, slow)
+}
+
+impl Slow {
+    fn now(&self) -> usize {
+        self.looks.lock().now
+    }
+}
+
+/// Readers of the channels `0`, `1` ... from the beginning, each with a look under way or in line.
+async fn cold(gateway: &Gateway, readers: usize) -> Vec<Subscription> {
+    let mut cold = Vec::new();
+    for number in 0..readers {
+        let mut reader = gateway.listen(on(&number.to_string()).1, Start::Earliest).await;
+        reader.heartbeat().await;
+        assert!(reader.next().now_or_never().is_none());
+        cold.push(reader);
+    }
+    // The looks begin.
+    tokio::task::yield_now().await;
+    cold
+}
+
+#[tokio::test(start_paused = true)]
+async fn cold_looks_are_limited_and_who_waits_has_heartbeats_on_time() {
+    const READERS: usize = 5;
+    const ROUNDS: usize = 6;
+    // The engine in memory looks at so many entries at once: all looks of all rounds are cold.
+    let end = COLD + 1024 * ROUNDS as u64 + 1;
+    let (gateway, store) = slow(end).await;
+    let mut cold = cold(&gateway, READERS).await;
+    assert_eq!(store.now(), 2);
+    let began = Instant::now();
+    for round in 1..=4 {
+        assert_eq!(join_all(cold.iter_mut().map(Subscription::heartbeat)).await, [0; READERS]);
+        assert_eq!(began.elapsed(), SETTINGS.heartbeat * round);
+    }
+    // First come, first served; and who goes on lines up again.
+    for begun in 3..=READERS * ROUNDS {
+        store.permits.add_permits(1);
+        while store.looks.lock().begun.len() < begun {
+            tokio::task::yield_now().await;
+            cold.iter_mut().for_each(|reader| assert!(reader.next().now_or_never().is_none()));
+        }
+    }
+    for round in store.looks.lock().begun.chunks(READERS) {
+        assert_eq!(round, ["0", "1", "2", "3", "4"]);
+    }
+    assert_eq!(store.looks.lock().most, 2);
+    store.permits.add_permits(1_000_000);
+    assert_eq!(join_all(cold.iter_mut().map(Subscription::heartbeat)).await, [end; READERS]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_wants_everything_or_is_nearly_there_waits_for_no_turn() {
+    let (gateway, store) = slow(COLD + 1).await;
+    let _cold = cold(&gateway, 5).await;
+    let mut wide = gateway.subscribe(Start::Earliest).await;
+    wide.heartbeat().await;
+    for expected in 1..=COLD + 1 {
+        assert_eq!(wide.notification().await.0, expected);
+    }
+    let mut near = gateway.listen(on("near").1, Start::After(gateway.cursor(1))).await;
+    near.heartbeat().await;
+    assert!(near.next().now_or_never().is_none());
+    tokio::task::yield_now().await;
+    assert_eq!(store.now(), 3);
+    let mut live = gateway.live(on("a").1).await;
+    gateway.append(on("a").0).await;
+    assert_eq!(live.notification().await.0, COLD + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_stopped_reading_holds_no_turn() {
+    let (gateway, store) = slow(COLD + 1).await;
+    let mut cold = cold(&gateway, 3).await;
+    store.permits.add_permits(1_000_000);
+    // Nobody asks the first two for their events.
+    assert_eq!(cold[2].heartbeat().await, COLD + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_holds_no_turn() {
+    let (gateway, store) = slow(COLD + 1).await;
+    let mut cold = cold(&gateway, 5).await;
+    assert_eq!(store.looks.lock().begun, ["0", "1"]);
+    // One that has its turn, and one that is in line.
+    cold.remove(2);
+    cold.remove(0);
+    while store.looks.lock().begun.len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.looks.lock().begun, ["0", "1", "3"]);
+    assert_eq!(store.now(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_goes_on_though_its_reader_stops_waiting() {
+    let (gateway, store) = slow(COLD + 1).await;
+    let mut cold = cold(&gateway, 1).await;
+    for _ in 0..5 {
+        assert!(cold[0].next().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.looks.lock().begun.len(), 1, "it is not begun anew");
+    gateway.shutdown.cancel();
+    assert_eq!(cold[0].next().await.err(), Some(Error::ShuttingDown));
+}
