@@ -181,7 +181,7 @@ impl Tail {
 
 /// How many bytes from `offset` on up to the last that is not zero.
 fn written_after(file: &dyn File, offset: u64, length: u64) -> std::io::Result<u64> {
-    let mut bytes = vec![0; 1 << 20];
+    let mut bytes = vec![0; 64 << 10];
     let (mut at, mut written) = (offset, 0);
     while at < length {
         let read = read_full(file, &mut bytes, at)?;

@@ -15,6 +15,9 @@ use std::sync::atomic::Ordering;
 /// Most crashes while a store recovers from a crash.
 const RELAPSES: usize = 3;
 
+/// Entries that are looked up one by one in a check.
+const LOOKED_UP: usize = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct World {
@@ -276,7 +279,7 @@ impl World {
                 Err(error) => assert!(error == Error::Busy && all.len() > known.len(), "no history: {error}"),
             }
         }
-        for stored in known {
+        for stored in known.iter().rev().step_by(known.len() / LOOKED_UP + 1) {
             let named = |id: &str| {
                 let of_id = known.iter().find(|stored| stored.id() == id && !stored.entry.ephemeral);
                 of_id.map(|stored| stored.position)
