@@ -574,11 +574,11 @@ impl Model<'_> {
         meant.map(|(session, _)| Arc::new(session.clone()))
     }
 
-    fn conversations(&self) -> HashSet<String> {
+    pub(super) fn conversations(&self) -> HashSet<String> {
         self.sessions().into_iter().map(|(session, _)| session.conversation_id.clone()).collect()
     }
 
-    fn history(&self, conversation: &str) -> Vec<u64> {
+    pub(super) fn history(&self, conversation: &str) -> Vec<u64> {
         let belongs = |stored: &&Stored| {
             !stored.entry.ephemeral && stored.entry.session.as_ref().is_some_and(|s| s.conversation_id == conversation)
         };
@@ -677,7 +677,11 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn new() -> Self {
-        let random = Random::seeded_by("CONFORMANCE_SEED");
+        Self::of(Random::seeded_by("CONFORMANCE_SEED"))
+    }
+
+    /// The life that these random numbers bring.
+    pub(super) fn of(random: Random) -> Self {
         Self { random, clock: 0, messages: 0, sessions: Vec::new(), used: HashSet::new() }
     }
 

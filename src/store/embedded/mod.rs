@@ -12,6 +12,9 @@ mod retention;
 mod threads;
 
 #[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
 mod tests;
 
 pub use open::{OpenError, Opening, open};

@@ -59,14 +59,11 @@ pub(crate) fn open(disk: Arc<dyn Disk>, known: Known, segment_bytes: u64) -> Res
         (Some(tail), None) => (end, tail.scanned.link),
         (Some(tail), Some(last)) => (last.header.first, tail.scanned.link_before_last),
     };
-    let mut writer = Writer::begin(segments.clone(), identity, segment_bytes, first, link)?;
-    if let Some((tail, last)) = tail.as_ref().zip(doubtful) {
-        let mut bytes = tail.records_of(last)?;
-        writer.write(&mut bytes, last.header.first, last.header.count).map_err(|error| {
-            let (WriteError::Full(cause) | WriteError::Failed(cause)) = error;
-            LogError::Io { file: name_of(first), action: "written", cause }
-        })?;
-    }
+    let again = tail.as_ref().zip(doubtful).map(|(tail, last)| Ok((tail.records_of(last)?, last.header.count))).transpose()?;
+    let writer = Writer::begin(segments.clone(), identity, segment_bytes, (first, link), again).map_err(|error| {
+        let (WriteError::Full(cause) | WriteError::Failed(cause)) = error;
+        LogError::Io { file: name_of(first), action: "made", cause }
+    })?;
     for empty in dropped.into_iter().filter(|empty| *empty != first) {
         segments.disk().remove(&name_of(empty)).map_err(LogError::io(name_of(empty), "removed"))?;
     }
@@ -129,13 +126,12 @@ fn tail(segments: &Segments, firsts: &mut Vec<Position>, dropped: &mut Vec<Posit
     while let Some(first) = firsts.last().copied() {
         let name = name_of(first);
         let file = segments.open(first).map_err(LogError::io(&name, "opened"))?;
-        match scan(&*file, &name)? {
-            Some(scanned) if scanned.last.is_some() => {
-                let followed = check_next(&name, &scanned, dropped.last().copied())?;
-                return Ok(Some(Tail { name, file, scanned, followed }));
-            }
-            _ => dropped.push(first),
+        let scanned = scan(&*file, &name)?;
+        if scanned.last.is_some() {
+            let followed = check_next(&name, &scanned, dropped.last().copied())?;
+            return Ok(Some(Tail { name, file, scanned, followed }));
         }
+        dropped.push(first);
         firsts.pop();
     }
     Ok(None)
@@ -185,7 +181,7 @@ impl Tail {
 
 /// How many bytes from `offset` on up to the last that is not zero.
 fn written_after(file: &dyn File, offset: u64, length: u64) -> std::io::Result<u64> {
-    let mut bytes = vec![0; 1 << 20];
+    let mut bytes = vec![0; 64 << 10];
     let (mut at, mut written) = (offset, 0);
     while at < length {
         let read = read_full(file, &mut bytes, at)?;

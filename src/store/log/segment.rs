@@ -185,25 +185,13 @@ pub(super) struct Scanned {
 
 /// Goes through a segment from its first batch to its last. Damage in front of anything that was written later is an error; what is
 /// at the end and not whole is taken for a write that was cut short.
-pub(super) fn scan(file: &dyn File, name: &str) -> Result<Option<Scanned>, LogError> {
+pub(super) fn scan(file: &dyn File, name: &str) -> Result<Scanned, LogError> {
     let mut buffer = Buffer::default();
     let io = || LogError::io(name, "read");
     let bytes = buffer.get(file, 0, SEGMENT_HEADER).map_err(io())?;
-    let header = match SegmentHeader::decode(bytes) {
-        Ok(header) => header,
-        Err(malformed @ Malformed::TooNew { .. }) => return Err(LogError::damaged(name, 0, malformed)),
-        Err(malformed) => {
-            // It was made, and nothing in it was ever synced; or its header is damaged.
-            return match later_batch(file, SEGMENT_HEADER as u64, None, &mut buffer).map_err(io())? {
-                Some(found) => Err(LogError::damaged(
-                    name,
-                    0,
-                    format!("the header of the segment: {malformed}; a batch at byte {} was written later", found.offset),
-                )),
-                None => Ok(None),
-            };
-        }
-    };
+    // It was durable before the segment got its name.
+    let header = SegmentHeader::decode(bytes)
+        .map_err(|malformed| LogError::damaged(name, 0, format_args!("the header of the segment: {malformed}")))?;
     let mut scanned = Scanned {
         header,
         last: None,
@@ -236,7 +224,7 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Option<Scanned>, LogEr
             Look::None(malformed @ Malformed::TooNew { .. }) => return Err(LogError::damaged(name, offset, malformed)),
             Look::None(malformed) => malformed,
         };
-        let later = later_batch(file, offset + SECTOR as u64, Some((header.run, scanned.end)), &mut buffer).map_err(io())?;
+        let later = later_batch(file, offset + SECTOR as u64, (header.run, scanned.end), &mut buffer).map_err(io())?;
         return match later {
             Some(later) => Err(LogError::damaged(
                 name,
@@ -246,18 +234,19 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Option<Scanned>, LogEr
                     scanned.end, later.header.first, later.offset
                 ),
             )),
-            None => Ok(Some(scanned)),
+            None => Ok(scanned),
         };
     }
 }
 
-/// The first batch from `offset` on whose header is whole; of this run and not before this position, if they are known.
-fn later_batch(file: &dyn File, offset: u64, known: Option<(u64, Position)>, buffer: &mut Buffer) -> io::Result<Option<Found>> {
+/// The first batch from `offset` on whose header is whole, of this run and not before this position.
+fn later_batch(file: &dyn File, offset: u64, (run, end): (u64, Position), buffer: &mut Buffer) -> io::Result<Option<Found>> {
     let length = file.len()?;
     let mut offset = offset.next_multiple_of(SECTOR as u64);
     while offset < length {
         if let Ok(header) = BatchHeader::decode(buffer.get(file, offset, BATCH_HEADER)?)
-            && known.is_none_or(|(run, end)| header.run == run && header.first >= end)
+            && header.run == run
+            && header.first >= end
         {
             return Ok(Some(Found { header, offset }));
         }

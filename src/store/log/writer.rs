@@ -132,15 +132,15 @@ pub(super) struct Identity {
 }
 
 impl Writer {
-    /// Begins a segment at `first`, which follows the batch whose header has the checksum `link`. It replaces one that has the same
-    /// name, and is durable once a batch or a seal in it is.
+    /// Begins a segment at `first`, which follows the batch whose header has the checksum `link`, with a batch of the `again` records,
+    /// which stand after room for a header, if there are any. It replaces one that has the same name, and is durable with its batch.
     pub(super) fn begin(
         segments: Arc<Segments>,
         identity: Identity,
         segment_bytes: u64,
-        first: Position,
-        link: u32,
-    ) -> Result<Self, LogError> {
+        (first, link): (Position, u32),
+        again: Option<(Vec<u8>, u32)>,
+    ) -> Result<Self, WriteError> {
         let Identity { key, epoch, run } = identity;
         let spare = Spare {
             disk: segments.disk().clone(),
@@ -150,7 +150,12 @@ impl Writer {
             taken: Condvar::new(),
         };
         let header = SegmentHeader { log: key, epoch, first, run, link };
-        let active = begin(&segments, None, header, segment_bytes).map_err(LogError::io(name_of(first), "made"))?;
+        let again = again.map(|(mut bytes, count)| {
+            let header = BatchHeader::seal_up(&mut bytes, first, count, run, link);
+            (bytes, header)
+        });
+        let batch = again.as_ref().map_or(&[][..], |(bytes, _)| bytes);
+        let active = begin(&segments, None, header, batch, segment_bytes)?;
         Ok(Self {
             segments,
             key,
@@ -158,9 +163,9 @@ impl Writer {
             run,
             segment_bytes,
             active,
-            link,
+            link: again.as_ref().map_or(link, |(_, header)| header.checksum),
             spare: Arc::new(spare),
-            unsealed: false,
+            unsealed: again.is_some(),
             rolling: false,
         })
     }
@@ -222,11 +227,7 @@ impl Writer {
         let header = SegmentHeader { log: self.key, epoch: self.epoch, first, run: self.run, link: self.link };
         self.rolling = true;
         let spare = self.spare.take();
-        let next = begin(&self.segments, spare, header, self.segment_bytes).map_err(|error| match is_full(&error) {
-            // Nothing of the batch has been written.
-            true => WriteError::Full(error),
-            false => WriteError::Failed(error),
-        })?;
+        let next = begin(&self.segments, spare, header, &[], self.segment_bytes)?;
         let former = std::mem::replace(&mut self.active, next);
         self.rolling = false;
         // What is left of it would stay for nothing. If this fails it stays.
@@ -240,28 +241,34 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Makes a segment with a header, under a name that is durable. Its header is so once the first batch is.
+/// Makes a segment of a header and a batch, if there is one. It gets its name once its content is durable: so what has the name of a
+/// segment and no header is damaged, and a segment that is replaced is whole until the new one is.
 fn begin(
     segments: &Segments,
     spare: Option<(Arc<dyn File>, String)>,
     header: SegmentHeader,
+    batch: &[u8],
     segment_bytes: u64,
-) -> io::Result<Active> {
+) -> Result<Active, WriteError> {
     let disk = segments.disk();
+    // Nothing of what is to be written is in the log yet.
+    let failed = |error: io::Error| if is_full(&error) { WriteError::Full(error) } else { WriteError::Failed(error) };
     let (file, former) = match spare {
         Some(spare) => spare,
         None => {
             let _left_behind = disk.remove(NEW);
-            (disk.create(NEW)?, NEW.to_owned())
+            (disk.create(NEW).map_err(failed)?, NEW.to_owned())
         }
     };
-    let bytes = header.encode();
-    let named =
-        write_all(&*file, &bytes, 0).and_then(|()| disk.rename(&former, &name_of(header.first))).and_then(|()| disk.sync());
+    let bytes = [&header.encode()[..], batch].concat();
+    let written = write_all(&*file, &bytes, 0).map_err(failed);
+    let synced = written.and_then(|()| file.sync().map_err(WriteError::Failed));
+    let named = synced.and_then(|()| disk.rename(&former, &name_of(header.first)).map_err(failed));
     if let Err(error) = named {
         let _left_behind = disk.remove(&former);
         return Err(error);
     }
+    disk.sync().map_err(WriteError::Failed)?;
     segments.add(header.first, About { epoch: header.epoch, bytes: segment_bytes });
     Ok(Active { file, first: header.first, offset: bytes.len() as u64 })
 }

@@ -1,0 +1,111 @@
+//! The machine that a store is on: a simulated disk for its log, and a folder in memory for what SQLite keeps.
+//!
+//! SQLite is trusted with its own files: a transaction that was committed is there or, of the index after a power loss, one of the
+//! states before it. The control file is synced at each commit and never goes back.
+
+use super::super::core::Core;
+use super::super::open::{Files, OpenError, open_on};
+use super::super::options::Options;
+use crate::store::disk::Simulated;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The index at some time, as the files that SQLite had.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot(Vec<(&'static str, Vec<u8>)>);
+
+const INDEX: [&str; 3] = ["index.db", "index.db-wal", "index.db-shm"];
+
+/// The files of a new store: to copy them is faster than to make them.
+static NEW: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
+    let folder = folder();
+    let files = Files { folder: folder.path().to_owned() };
+    drop(open_on(Simulated::new().disk(), &files, small(), &|_| {}).expect("a new store can be made"));
+    ["index.db", "control.db"].map(|name| (name, std::fs::read(folder.path().join(name)).expect("was made"))).into()
+});
+
+/// Small segments, so that every border is met soon; everything is kept.
+pub(super) fn small() -> Options {
+    Options {
+        segment_bytes: 4 << 10,
+        batch_bytes: 1 << 10,
+        generation_entries: 8,
+        window_bytes: 1 << 10,
+        max_age: Duration::MAX,
+        min_age: Duration::ZERO,
+        min_free: 0,
+        ..Options::default()
+    }
+}
+
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a folder can be made")
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) disk: Simulated,
+    pub(super) options: Options,
+    folder: TempDir,
+}
+
+impl Machine {
+    /// A machine with a new store.
+    pub(super) fn new(options: Options) -> Self {
+        let machine = Self { disk: Simulated::new(), options, folder: folder() };
+        for (name, content) in &*NEW {
+            std::fs::write(machine.path(name), content).expect("can be written");
+        }
+        machine
+    }
+
+    /// Another machine that is now as this one is, to try more than one future. Nothing must have the store open.
+    pub(super) fn copy(&self) -> Self {
+        let copy = Self { disk: self.disk.copy(), options: self.options, folder: folder() };
+        for file in std::fs::read_dir(self.folder.path()).expect("can be listed") {
+            let file = file.expect("can be listed");
+            std::fs::copy(file.path(), copy.folder.path().join(file.file_name())).expect("can be copied");
+        }
+        copy
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn files(&self) -> Files {
+        Files { folder: self.folder.path().to_owned() }
+    }
+
+    /// Opens the store.
+    pub(super) fn open(&self) -> Result<Arc<Core>, OpenError> {
+        open_on(self.disk.disk(), &self.files(), self.options, &|_| {}).map(Arc::new)
+    }
+
+    /// The index as it stands. Nothing must be writing to it.
+    pub(super) fn index(&self) -> Snapshot {
+        let read = |name| Some((name, std::fs::read(self.path(name)).ok()?));
+        // What is shared in memory does not outlive the process.
+        Snapshot(INDEX[..2].iter().filter_map(|name| read(*name)).collect())
+    }
+
+    /// Puts an index in the place of the one that is there. Nothing must have the store open.
+    pub(super) fn put_back(&self, Snapshot(files): &Snapshot) {
+        self.remove_index();
+        for (name, content) in files {
+            std::fs::write(self.path(name), content).expect("can be written");
+        }
+    }
+
+    /// Removes the index. Nothing must have the store open.
+    pub(super) fn remove_index(&self) {
+        for name in INDEX {
+            let _was_there = std::fs::remove_file(self.path(name));
+        }
+    }
+}
