@@ -262,7 +262,9 @@ impl Floor {
                 file.sync_data().expect("can be synced");
                 offset += bytes.len() as u64;
                 bytes.clear();
-                waiting.drain(..).for_each(|caller| drop(caller.send(())));
+                waiting.drain(..).for_each(|caller| {
+                    let _gone = caller.send(());
+                });
             }
         });
         Self { sender }

@@ -237,6 +237,7 @@ impl State {
     }
 
     /// What ids are hashed with.
+    #[cfg(test)]
     pub(super) const fn key(&self) -> HashKey {
         self.key
     }

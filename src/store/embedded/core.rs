@@ -162,6 +162,16 @@ impl Core {
         Ok(Ok(staged))
     }
 
+    /// What `look` finds in the facts that a stage would see now.
+    #[cfg(test)]
+    pub(super) fn look<T>(&self, look: impl FnOnce(&dyn crate::store::Facts) -> T) -> T {
+        let tail = self.tail.lock();
+        let facts = Layers::new(&tail, &self.index);
+        let found = look(&facts);
+        assert!(facts.into_failure().is_none(), "the index cannot be read");
+        found
+    }
+
     // The writer's step
 
     /// Writes the next batch and tells those who wait for it. False if there is none.

@@ -1,7 +1,7 @@
 //! The promise of the store, kept on a disk.
 
 use super::*;
-use crate::store::conformance::{Life, Model, append, conforms, log, look, said};
+use crate::store::conformance::conforms;
 use crate::store::{Claim, Filter};
 use std::time::Duration;
 use tempfile::TempDir;

@@ -16,9 +16,9 @@ mod segment;
 mod writer;
 
 pub(crate) use block::{Block, BlockBuilder};
-pub(crate) use format::{BATCH_HEADER, BatchHeader, Hints, Malformed, Record, SegmentHeader, Sieve, records};
+pub(crate) use format::{BATCH_HEADER, BatchHeader, Hints, Malformed, Record, Sieve, records};
 pub(crate) use recovery::{Known, Opened, open, replay};
-pub(crate) use segment::{Buffer, Segments, name_of, position_of};
+pub(crate) use segment::{Buffer, Segments, name_of};
 pub(crate) use writer::{Place, Spare, WriteError, Writer};
 
 use super::Position;

@@ -1,6 +1,5 @@
 //! The one writer of the log.
 
-use super::LogError;
 use super::format::{BATCH_HEADER, BatchHeader, SEGMENT_HEADER, SegmentHeader};
 use super::segment::{About, Segments, name_of};
 use crate::store::Position;
