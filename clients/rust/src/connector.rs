@@ -7,6 +7,7 @@ use crate::pb::{
     AcceptedMessage, CimMessage, NotificationFilter, SendMessageRequest, SendMessageResponse, SubscribeNotificationsRequest,
 };
 use crate::report;
+use std::error::Error as _;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
@@ -34,7 +35,7 @@ impl Connector {
     pub(crate) async fn send(&self, message: CimMessage) -> Result<SendMessageResponse, Status> {
         for _ in 1..ATTEMPTS {
             match self.send_once(&message).await {
-                Err(status) if status.code() == Code::Unavailable => tokio::time::sleep(PAUSE).await,
+                Err(status) if is_lost(&status) => tokio::time::sleep(PAUSE).await,
                 outcome => return outcome,
             }
         }
@@ -58,7 +59,7 @@ impl Connector {
         let filter = NotificationFilter { service_identifiers: vec![self.channel.clone()], ..selected };
         loop {
             match self.follow_once(&mut after, &filter, &mut read).await {
-                Err(status) if status.code() == Code::Unavailable => {
+                Err(status) if is_lost(&status) => {
                     report::disconnected(&after);
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -96,4 +97,10 @@ impl Connector {
         }
         Err(Status::unavailable("the stream ended"))
     }
+}
+
+/// True if the gateway is away for now. A connection that breaks within a stream is UNKNOWN to tonic; what tells it from an answer
+/// of the gateway is that it has a source.
+fn is_lost(status: &Status) -> bool {
+    status.code() == Code::Unavailable || (status.code() == Code::Unknown && status.source().is_some())
 }
