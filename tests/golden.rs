@@ -271,7 +271,7 @@ fn normalising_gives_what_reading_the_json_gives() {
         // An alias may stand beside its key with another value.
         (r#"{"header": {"roomId": "r", "extraFields": {"roomID": "s"}}}"#, r#"{"header": {"roomId": "r", "roomID": "s"}}"#),
         (
-            r#"{"header": {"customer": {"_id": "c", "extraFields": {"id": 5}}}}"#,
+            r#"{"header": {"customer": {"id": "c", "extraFields": {"id": 5}}}}"#,
             r#"{"header": {"customer": {"_id": "c", "id": 5}}}"#,
         ),
         // Exact numbers that count stay; one that is stale, needless or nowhere goes.

@@ -307,6 +307,10 @@ impl Whole for pb::TemplateLanguage {
 /// The kinds of body that the model knows: `"TYPE" => Variant(Type)`.
 macro_rules! kinds {
     ($($name:literal => $variant:ident($type:ty);)*) => {
+        /// Each type in JSON with its kind.
+        #[cfg(test)]
+        pub(super) const KINDS: &[(&str, &str)] = &[$(($name, stringify!($variant))),*];
+
         /// The type of a body as JSON has it; none where it is unset.
         pub fn type_name(body: &pb::Body) -> Option<&str> {
             match body.kind.as_ref()? {

@@ -11,6 +11,8 @@ mod body;
 mod codec;
 mod header;
 mod instant;
+#[cfg(test)]
+mod mapping;
 mod number;
 mod object;
 mod path;

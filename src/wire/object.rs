@@ -19,6 +19,16 @@ pub(super) struct Key {
     pub(super) alias: Option<&'static str>,
 }
 
+/// A row of a table as it is written.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) key: &'static str,
+    pub(super) alias: Option<&'static str>,
+    pub(super) field: &'static str,
+    pub(super) codec: &'static str,
+}
+
 /// Most rows of a table.
 const MOST_ROWS: usize = 16;
 
@@ -119,6 +129,10 @@ pub(super) trait Fields: Default {
     /// The rows of the table.
     const KEYS: &'static [Key] = &[];
 
+    /// The same with all that stands there, for their documentation.
+    #[cfg(test)]
+    const ROWS: &'static [Row] = &[];
+
     /// The row of a key, and whether the key is its alias.
     fn row(_key: &str) -> Option<(usize, bool)> {
         None
@@ -218,6 +232,16 @@ macro_rules! fields {
         impl $crate::wire::object::Fields for $type {
             const KEYS: &'static [$crate::wire::object::Key] = &[
                 $($crate::wire::object::Key { name: $key, alias: $crate::wire::object::fields!(@alias $($($alias)?)?) }),*
+            ];
+
+            #[cfg(test)]
+            const ROWS: &'static [$crate::wire::object::Row] = &[
+                $($crate::wire::object::Row {
+                    key: $key,
+                    alias: $crate::wire::object::fields!(@alias $($($alias)?)?),
+                    field: stringify!($field),
+                    codec: concat!($(stringify!($codec))? $(stringify!($part))?),
+                }),*
             ];
 
             #[inline]
