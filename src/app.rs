@@ -91,6 +91,7 @@ impl Gateway {
             opened = self.open(&readiness) => opened?,
             () = &mut shutdown => return Ok(()),
         };
+        tracing::info!("the gateway is up");
         let served = self.serve_from(store.store(), &readiness, shutdown).await;
         store.close().await;
         served
@@ -231,7 +232,7 @@ impl OpenStore {
 pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let gateway = Gateway::bind(config).await?;
     if let (Ok(grpc), Ok(http)) = (gateway.grpc_address(), gateway.http_address()) {
-        tracing::info!(%grpc, %http, "the gateway is up");
+        tracing::info!(%grpc, %http, "listening");
     }
     gateway.serve(shutdown).await
 }

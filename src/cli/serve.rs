@@ -27,14 +27,17 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     }
     telemetry::init(&config.log);
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Failed(format!("no threads to serve with: {e}")))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let signals = Signals::listen().map_err(|e| Failure::Failed(format!("signals cannot be listened to: {e}")))?;
         app::serve(config, shutdown(signals)).await.map_err(|e| {
             // In the log, so that what collects it sees the reason.
             tracing::error!(error = &e as &dyn Error, "the gateway failed");
             Failure::Told
         })
-    })
+    });
+    // A rebuild of the index that was called off goes on with the next start; nothing waits for it to end.
+    runtime.shutdown_background();
+    served
 }
 
 /// Completes at the first signal; from then on the next one ends the process.
