@@ -34,6 +34,8 @@ class Gateway:
         self.grpc, self.http = addresses.get(timeout=60) or pytest.fail("the gateway did not start:\n" + "".join(self.log))
 
     def _read(self, addresses):
+        """Reads the log to its end, and gives the addresses once the gateway is up."""
+        told = None
         for line in self.process.stderr:
             self.log.append(line)
             try:
@@ -41,7 +43,9 @@ class Gateway:
             except json.JSONDecodeError:
                 continue
             if "grpc" in fields and "http" in fields:
-                addresses.put((fields["grpc"], fields["http"]))
+                told = fields["grpc"], fields["http"]
+            if fields["message"] == "the gateway is up":
+                addresses.put(told)
         addresses.put(None)
 
     def command(self, *args):
