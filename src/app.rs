@@ -111,11 +111,9 @@ impl Gateway {
         let http_server = listener::serve(&self.http, router, http_limits(&self.config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
         tokio::pin!(servers);
-        let opened = loop {
-            tokio::select! {
-                opened = &mut opening => break opened,
-                _ = &mut servers => unreachable!("nobody has told them to stop"),
-            }
+        let opened = tokio::select! {
+            opened = &mut opening => opened,
+            _ = &mut servers => unreachable!("nobody has told them to stop"),
         };
         health.end().await;
         stop.cancel();
