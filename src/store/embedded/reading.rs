@@ -252,8 +252,9 @@ impl Core {
         if same.is_some() {
             return Ok((true, same));
         }
+        let oldest = self.tail.lock().oldest;
         let mut with_id = self.in_tail(|state| state.with_id(id).map(|(key, _)| key.position).take(4).collect());
-        with_id.extend(self.lookup(|lookup| lookup.with_id(id))?);
+        with_id.extend(self.lookup(|lookup| lookup.with_id(id, oldest))?);
         for position in with_id {
             if self.entry(position)?.is_some_and(|stored| is_under(&stored, id)) {
                 return Ok((true, None));
