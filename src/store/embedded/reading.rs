@@ -142,6 +142,10 @@ impl Core {
         let mut buffer = log::Buffer::default();
         let length = usize::try_from(block.length).unwrap_or(usize::MAX);
         let mut bytes = buffer.get(&*file, block.place.offset, length).map_err(failed("read"))?;
+        if bytes.len() < length {
+            // Else what is cut off would be passed over.
+            return Err(damaged(block.place, log::Malformed::Short));
+        }
         while !bytes.is_empty() {
             let header = log::BatchHeader::decode(bytes).map_err(|malformed| damaged(block.place, malformed))?;
             if !header.holds(bytes) {
