@@ -428,7 +428,7 @@ impl Facts for Layers<'_> {
                 return self.session(&session?.id);
             }
         }
-        let session = self.look_up(|lookup| lookup.session_of_message(id))?;
+        let session = self.look_up(|lookup| lookup.session_of_message(id, self.tail.oldest))?;
         self.session(&session)
     }
 }

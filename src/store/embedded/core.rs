@@ -383,5 +383,5 @@ pub(super) fn each_entry(
 }
 
 pub(super) fn damaged(place: Place, malformed: log::Malformed) -> LogError {
-    LogError::Damaged { file: log::name_of(place.segment), offset: place.offset, what: malformed.to_string() }
+    LogError::malformed(log::name_of(place.segment), place.offset, malformed)
 }

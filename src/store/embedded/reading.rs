@@ -142,6 +142,10 @@ impl Core {
         let mut buffer = log::Buffer::default();
         let length = usize::try_from(block.length).unwrap_or(usize::MAX);
         let mut bytes = buffer.get(&*file, block.place.offset, length).map_err(failed("read"))?;
+        if bytes.len() < length {
+            // Else what is cut off would be passed over.
+            return Err(damaged(block.place, log::Malformed::Short));
+        }
         while !bytes.is_empty() {
             let header = log::BatchHeader::decode(bytes).map_err(|malformed| damaged(block.place, malformed))?;
             if !header.holds(bytes) {
@@ -252,8 +256,9 @@ impl Core {
         if same.is_some() {
             return Ok((true, same));
         }
+        let oldest = self.tail.lock().oldest;
         let mut with_id = self.in_tail(|state| state.with_id(id).map(|(key, _)| key.position).take(4).collect());
-        with_id.extend(self.lookup(|lookup| lookup.with_id(id))?);
+        with_id.extend(self.lookup(|lookup| lookup.with_id(id, oldest))?);
         for position in with_id {
             if self.entry(position)?.is_some_and(|stored| is_under(&stored, id)) {
                 return Ok((true, None));

@@ -144,11 +144,17 @@ impl Core {
             {
                 let lookup = self.index.lookup().map_err(unavailable)?;
                 for id in sessions {
-                    // What the tail tells is young anyway.
-                    if tail.generations().any(|state| state.sessions().contains_key(id)) {
-                        continue;
-                    }
-                    let Some((position, session)) = lookup.session_and_position(id).map_err(unavailable)? else { continue };
+                    let told = tail.generations().find_map(|state| state.sessions().get(id));
+                    let (position, session) = match told {
+                        // What is durable and not indexed yet is young, and stays.
+                        Some(latest) if latest.told <= tail.durable => continue,
+                        // It may never get to the disk; then what is carried here does not either, and nothing goes.
+                        Some(latest) => (latest.position, latest.fact.clone()),
+                        None => match lookup.session_and_position(id).map_err(unavailable)? {
+                            Some(found) => found,
+                            None => continue,
+                        },
+                    };
                     let told = tail.generations().find_map(|state| state.customers().get(&session.customer_id));
                     let customer = match told {
                         Some(latest) => Some(latest.fact.clone()),

@@ -151,9 +151,15 @@ impl Index {
         Ok(Some(Merge { sources, into, reached: None }))
     }
 
-    /// Moves a merge on by one step. It is done when this returns none.
+    /// Moves a merge on by one step. It is done, or given up, when this returns none.
     pub(crate) fn step_merge(&self, mut merge: Merge) -> Result<Option<Merge>, IndexError> {
         let mut connection = self.writer.lock();
+        let runs = self.runs();
+        if !merge.sources.iter().all(|source| runs.iter().any(|run| run.number == source.number)) {
+            // Retention was faster. What is left of them is merged another time.
+            connection.execute_batch(&format!("DROP TABLE {}", merge.into.table()))?;
+            return Ok(None);
+        }
         let transaction = connection.transaction()?;
         let sources: Vec<_> = merge
             .sources

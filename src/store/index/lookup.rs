@@ -162,10 +162,11 @@ impl<'i> Lookup<'i> {
         Ok(newest.map(|newest| Position(newest.cast_unsigned())))
     }
 
-    /// Messages that seem to have `id` now, or to have been sent with it: one of them at least if there are any.
-    pub(crate) fn with_id(&self, id: &str) -> Result<Vec<Position>, IndexError> {
+    /// Messages from `oldest` on that seem to have `id` now, or to have been sent with it: one of them at least if there are any.
+    pub(crate) fn with_id(&self, id: &str, oldest: Position) -> Result<Vec<Position>, IndexError> {
         let hash = id_hash(self.index.key, id);
-        self.each_run(hash, |run| self.positions(run, "hash = ?1 ORDER BY content LIMIT 4", params![hash]))
+        let condition = "hash = ?1 AND position >= ?2 ORDER BY content LIMIT 4";
+        self.each_run(hash, |run| self.positions(run, condition, params![hash, oldest.0.cast_signed()]))
     }
 
     /// Messages that seem to have `id` now.
@@ -185,13 +186,18 @@ impl<'i> Lookup<'i> {
         Ok(found)
     }
 
-    /// Id of the session of the latest message that seems to have `id`, or to have been sent with it.
-    pub(crate) fn session_of_message(&self, id: &str) -> Result<Option<String>, IndexError> {
+    /// Id of the session of the latest message from `oldest` on that seems to have `id`, or to have been sent with it. The session of
+    /// an older one may be gone, and its number be another's.
+    pub(crate) fn session_of_message(&self, id: &str, oldest: Position) -> Result<Option<String>, IndexError> {
         let hash = id_hash(self.index.key, id);
         let found = self.each_run(hash, |run| {
-            let query = format!("SELECT position, session FROM {} WHERE hash = ?1 ORDER BY position DESC LIMIT 1", run.table());
+            let query = format!(
+                "SELECT position, session FROM {} WHERE hash = ?1 AND position >= ?2 ORDER BY position DESC LIMIT 1",
+                run.table()
+            );
             let mut statement = self.connection().prepare_cached(&query)?;
-            let found = statement.query_row([hash], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)));
+            let found = statement
+                .query_row([hash, oldest.0.cast_signed()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)));
             Ok(found.optional()?.into_iter().collect())
         })?;
         let Some((_, Some(number))) = found.into_iter().max_by_key(|(position, _)| *position) else { return Ok(None) };

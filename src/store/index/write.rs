@@ -94,6 +94,8 @@ impl Index {
         let mut connection = self.writer.lock();
         let transaction = connection.transaction()?;
         let below = oldest.0.cast_signed();
+        // An index that is made again, or that a power loss took back, need not take in what has gone.
+        transaction.execute("UPDATE meta SET value = max(value, ?1 - 1) WHERE key = 'position'", [below])?;
         transaction.execute("DELETE FROM session WHERE told < ?1", [below])?;
         transaction.execute("DELETE FROM customer WHERE told < ?1", [below])?;
         transaction.execute(

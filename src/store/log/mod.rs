@@ -48,6 +48,16 @@ pub enum LogError {
         /// How.
         what: String,
     },
+    /// A later version of the gateway wrote it.
+    #[error("{file} cannot be read from byte {offset} on: {what}")]
+    TooNew {
+        /// The file.
+        file: String,
+        /// Where.
+        offset: u64,
+        /// What this version does not understand.
+        what: Malformed,
+    },
     /// A part of the log is not there.
     #[error("the log goes on at position {found}, needs position {needed}: {what}")]
     Missing {
@@ -70,6 +80,14 @@ impl LogError {
     fn io(file: impl Into<String>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();
         move |cause| Self::Io { file, action, cause }
+    }
+
+    /// What is not as it has to be: damaged, or of a later version.
+    pub(crate) fn malformed(file: impl Into<String>, offset: u64, what: Malformed) -> Self {
+        match what {
+            Malformed::TooNew { .. } => Self::TooNew { file: file.into(), offset, what },
+            _ => Self::damaged(file, offset, what),
+        }
     }
 
     fn damaged(file: impl Into<String>, offset: u64, what: impl ToString) -> Self {

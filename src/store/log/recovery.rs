@@ -102,7 +102,7 @@ fn header_of(segments: &Segments, first: Position, key: HashKey) -> Result<Segme
     let file = segments.open(first).map_err(LogError::io(&name, "opened"))?;
     let mut bytes = [0; super::format::SEGMENT_HEADER];
     let read = read_full(&*file, &mut bytes, 0).map_err(LogError::io(&name, "read"))?;
-    let header = SegmentHeader::decode(&bytes[..read]).map_err(|malformed| LogError::damaged(&name, 0, malformed))?;
+    let header = SegmentHeader::decode(&bytes[..read]).map_err(|malformed| LogError::malformed(&name, 0, malformed))?;
     if header.log != key {
         return Err(LogError::Foreign { file: name });
     }
@@ -162,7 +162,7 @@ impl Tail {
         let mut buffer = Buffer::default();
         match look(&*self.file, found.offset, &mut buffer).map_err(LogError::io(&self.name, "read"))? {
             Look::Batch(found, bytes) => Ok(bytes[..BATCH_HEADER + found.header.length as usize].to_vec()),
-            Look::None(malformed) => Err(LogError::damaged(&self.name, found.offset, malformed)),
+            Look::None(malformed) => Err(LogError::malformed(&self.name, found.offset, malformed)),
         }
     }
 
@@ -222,7 +222,7 @@ pub(crate) fn replay(
                     offset += found.header.size();
                 }
                 Look::Batch(..) => return Err(LogError::damaged(&name, offset, Malformed::Checksum)),
-                Look::None(malformed) => return Err(LogError::damaged(&name, offset, malformed)),
+                Look::None(malformed) => return Err(LogError::malformed(&name, offset, malformed)),
             }
         }
     }

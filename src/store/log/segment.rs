@@ -190,8 +190,7 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Scanned, LogError> {
     let io = || LogError::io(name, "read");
     let bytes = buffer.get(file, 0, SEGMENT_HEADER).map_err(io())?;
     // It was durable before the segment got its name.
-    let header = SegmentHeader::decode(bytes)
-        .map_err(|malformed| LogError::damaged(name, 0, format_args!("the header of the segment: {malformed}")))?;
+    let header = SegmentHeader::decode(bytes).map_err(|malformed| LogError::malformed(name, 0, malformed))?;
     let mut scanned = Scanned {
         header,
         last: None,
@@ -221,7 +220,7 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Scanned, LogError> {
             }
             // Whole, but of another run or not the one that follows.
             Look::Batch(..) => Malformed::Checksum,
-            Look::None(malformed @ Malformed::TooNew { .. }) => return Err(LogError::damaged(name, offset, malformed)),
+            Look::None(malformed @ Malformed::TooNew { .. }) => return Err(LogError::malformed(name, offset, malformed)),
             Look::None(malformed) => malformed,
         };
         let later = later_batch(file, offset + SECTOR as u64, (header.run, scanned.end), &mut buffer).map_err(io())?;

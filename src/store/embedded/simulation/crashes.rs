@@ -7,11 +7,11 @@ use crate::store::conformance::said;
 use crate::store::random::Random;
 
 /// Futures that are tried of each crash with a power loss.
-const FUTURES: usize = 2;
+const FUTURES: usize = 1;
 
 /// What a store lives through: frames and batches of all sizes, seals, spare segments, new segments, and the index on its way. It
-/// is cut short by a crash.
-fn live(world: &mut World, random: &mut Random) {
+/// is cut short by a crash, or by a failure of the store.
+pub(super) fn live(world: &mut World, random: &mut Random) {
     let mut callers = Callers::new(random);
     for hour in 0..22 {
         for _ in 0..1 + hour % 3 {
@@ -27,11 +27,11 @@ fn live(world: &mut World, random: &mut Random) {
         if hour % 5 == 2 {
             world.core().keep_house();
         }
-        if hour % 6 == 3 && !world.has_failed() {
-            world.index_all();
-        }
-        if world.machine.disk.crashed() {
+        if world.has_failed() || world.machine.disk.crashed() {
             return;
+        }
+        if hour % 6 == 3 {
+            world.index_all();
         }
         if hour % 7 == 6 {
             world.look();

@@ -10,4 +10,12 @@ mod machine;
 mod witness;
 mod world;
 
+mod controls;
 mod crashes;
+mod damage;
+mod dump;
+mod faults;
+mod format;
+mod indexing;
+mod keeping;
+mod lives;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// Remembers what was staged, and what anybody was told or saw.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Witness {
-    /// Every entry that somebody was told of or saw, from position 1 on.
+    /// Every entry that somebody was told of or saw and that is still kept, in order. Positions are left out where the store keeps
+    /// its own books.
     pub(super) known: Vec<Stored>,
     /// Frames that were staged since, each with the position of its first entry. They may become durable, whole and in this order.
     staged: Vec<(Position, Frame)>,
@@ -32,7 +33,7 @@ impl Witness {
 
     /// The last position that is known.
     pub(super) fn end(&self) -> Position {
-        Position(self.known.len() as u64)
+        self.known.last().map_or(Position(0), |last| last.position)
     }
 
     /// All that is known, and then all that is staged, as it will be if it becomes durable.
@@ -46,23 +47,31 @@ impl Witness {
         all
     }
 
+    /// What lies below `oldest` need not be there any more.
+    pub(super) fn let_go(&mut self, oldest: Position) {
+        self.known.retain(|stored| stored.position >= oldest);
+    }
+
     /// The whole log was read: all that is known is there unchanged; after it there are staged frames, whole and in order, and
     /// nothing else.
     pub(super) fn saw(&mut self, log: &[Stored]) {
-        for known in &self.known {
-            let found = log.get(known.position.0 as usize - 1);
+        for (i, known) in self.known.iter().enumerate() {
+            let found = log.get(i).filter(|found| found.position <= known.position);
             let found =
                 found.unwrap_or_else(|| panic!("lost: position {} was acknowledged or seen, and is gone", known.position));
             assert!(
                 found.position == known.position && found.entry == known.entry,
-                "changed: position {} was {:?} and is {:?}",
+                "changed: position {} was {:?}, and {} is {:?}",
                 known.position,
                 known.entry,
+                found.position,
                 found.entry
             );
         }
         while let Some(found) = log.get(self.known.len()) {
-            let first = self.end().next();
+            let (end, first) = (self.end(), found.position);
+            let passed = self.staged.iter().find(|(staged, _)| *staged > end && *staged < first);
+            assert!(passed.is_none(), "out of order: {first} is there, and what was staged as {passed:?} is not");
             let frame = self.staged.iter().find(|(staged, _)| *staged == first).map(|(_, frame)| frame);
             let frame =
                 frame.unwrap_or_else(|| panic!("invented: nothing was staged as {first}, and {:?} is there", found.entry));
@@ -82,14 +91,14 @@ impl Witness {
     /// A frame was acknowledged.
     pub(super) fn was_told(&mut self, frame: &[Stored]) {
         let first = frame.first().expect("a frame is not empty").position;
-        assert!(first <= self.end().next(), "acknowledged out of order: {first} after {}", self.end());
-        let mut log = self.known.clone();
-        log.truncate(first.0 as usize - 1);
-        log.extend(frame.iter().cloned());
-        if log.len() < self.known.len() {
-            log.extend(self.known[log.len()..].iter().cloned());
+        if first > self.end() {
+            let log = [&self.known, frame].concat();
+            self.saw(&log);
         }
-        self.saw(&log);
+        for stored in frame {
+            let seen = self.known.iter().find(|seen| seen.position == stored.position);
+            assert!(seen.is_some_and(|seen| seen.entry == stored.entry), "{} was seen otherwise", stored.position);
+        }
     }
 
     /// The process has ended, and what it left was read: what was staged and is not known will never be.

@@ -6,7 +6,7 @@ use super::machine::{Machine, Snapshot};
 use super::witness::Witness;
 use crate::store::conformance::Model;
 use crate::store::random::Random;
-use crate::store::{AppendError, Claim, Error, Filter, Frame, Health, Page, Position, Scan, Staged, Stored, clock};
+use crate::store::{AppendError, Claim, Error, Filter, Frame, Page, Position, Scan, Staged, Stored, clock};
 use futures::FutureExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -85,6 +85,14 @@ impl World {
         }
     }
 
+    /// Claims an id, if nobody has it.
+    pub(super) fn claim(&self, id: &str, fingerprint: &[u8]) -> Option<Claim> {
+        let lease = self.core().claims.take(id).now_or_never()?;
+        let (taken, same_content) = self.core().look_up_claim(id, fingerprint).expect("can be read");
+        assert!(!taken || !self.core().is_certainly_new(id), "{id} is taken, and is said to be new");
+        Some(Claim::new(taken, same_content, lease))
+    }
+
     /// Writes the next batch, and hears what its callers are told.
     pub(super) fn write_next(&mut self) -> bool {
         let wrote = self.core().write_next();
@@ -123,8 +131,27 @@ impl World {
         assert!(self.waiting.is_empty() && !self.has_failed(), "the frame was not written");
     }
 
+    /// Looks after the house as its thread does, with the other threads at work meanwhile.
+    pub(super) fn keep_house(&mut self) {
+        let core = self.core().clone();
+        std::thread::scope(|scope| {
+            let keeper = scope.spawn(|| core.keep_house());
+            while !keeper.is_finished() {
+                if !self.write_next() && !core.index_next() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        core.flush.store(false, Ordering::Release);
+    }
+
+    /// True if callers wait for an answer.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Each caller that waits hears its answer, if there is one.
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         let failed = self.has_failed();
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.retain_mut(|(first, staged)| {
@@ -199,8 +226,7 @@ impl World {
     /// Opens the store and reads the log.
     pub(super) fn read(&mut self) {
         self.core = Some(self.machine.open().unwrap_or_else(|error| panic!("cannot be opened: {error}")));
-        let log = self.log();
-        self.witness.saw(&log);
+        self.see();
         self.witness.began_anew();
     }
 
@@ -213,8 +239,7 @@ impl World {
                 Ok(core) => {
                     self.core = Some(core);
                     if !self.machine.disk.crashed() {
-                        let log = self.log();
-                        self.witness.saw(&log);
+                        self.see();
                         self.witness.began_anew();
                     }
                 }
@@ -228,39 +253,56 @@ impl World {
 
     // What is found in it
 
+    /// The oldest position that is kept.
+    pub(super) fn oldest(&self) -> Position {
+        self.core().tail.lock().oldest
+    }
+
     /// The log as a reader sees it.
-    pub(super) fn log(&self) -> Vec<Stored> {
+    fn log(&self) -> Vec<Stored> {
         let page = Page { entries: 7, bytes: usize::MAX };
         let core = self.core();
         let everything = Filter::default();
-        let live = read(|after| scan(core, after, page, &everything));
-        let from_disk = read(|after| core.scan_log(after, page, &everything));
+        let live = read_from(self.oldest(), |after| scan(core, after, page, &everything));
+        let from_disk = read_from(self.oldest(), |after| core.scan_log(after, page, &everything));
         assert_eq!(positions(&live), positions(&from_disk), "the window and the log differ");
         assert!(live.iter().zip(&from_disk).all(|(a, b)| a.entry == b.entry), "the window and the log differ");
         live
     }
 
+    fn see(&mut self) {
+        let log = self.log();
+        let durable = *self.core().durable.borrow();
+        assert!(log.last().is_none_or(|last| last.position <= durable), "readers see more than is durable");
+        self.witness.let_go(self.oldest());
+        self.witness.saw(&log);
+    }
+
     /// Looks at all that can be seen now, and remembers it.
     pub(super) fn look(&mut self) {
-        let durable = *self.core().durable.borrow();
-        let log = self.log();
-        assert_eq!(
-            log.last().map_or(0, |stored| stored.position.0),
-            durable.0,
-            "readers end elsewhere than the durable position"
-        );
-        self.witness.saw(&log);
+        self.see();
         self.check();
+    }
+
+    /// Somebody is shown the entries up to `end`, one by one.
+    pub(super) fn see_up_to(&mut self, end: Position) {
+        let mut log = self.witness.known.clone();
+        let shown = (self.witness.end().next().0..=end.0).map(|position| self.core().entry(Position(position)));
+        log.extend(shown.map(|entry| entry.expect("can be read").expect("is shown")));
+        self.witness.saw(&log);
     }
 
     /// What can be looked up follows from the log.
     pub(super) fn check(&self) {
         let core = self.core();
-        if *core.health.borrow() != Health::Serving {
+        if core.has_failed() {
             return;
         }
         let (known, all) = (&self.witness.known, self.witness.with_staged());
-        core.look(|facts| Model(&all).assert_agrees(facts));
+        if self.oldest() == Position(1) {
+            // What was carried forward is told without a message; see `keeping`.
+            core.look(|facts| Model(&all).assert_agrees(facts));
+        }
         for conversation in Model(known).conversations() {
             match core.history(&conversation, None, usize::MAX) {
                 Ok(history) => {
@@ -279,9 +321,11 @@ impl World {
             let id = stored.id();
             assert_eq!(core.message(id).expect("can be read").map(|found| found.position), named(id), "message {id}");
             self.check_claims(stored);
-            let at = clock::to_nanos(&stored.entry.accepted_at.expect("is filled in"));
-            let earlier = known.iter().filter(|other| clock::to_nanos(&other.entry.accepted_at.unwrap_or_default()) < at).count();
-            assert_eq!(core.before(at), Ok(Position(earlier as u64)), "before {}", stored.position);
+            let at = |stored: &Stored| clock::to_nanos(&stored.entry.accepted_at.expect("is filled in"));
+            let before = core.before(at(stored)).expect("can be read");
+            for other in known {
+                assert_eq!(other.position <= before, at(other) < at(stored), "before {}: {before}", stored.position);
+            }
         }
     }
 
@@ -312,7 +356,11 @@ pub(super) fn scan(core: &Core, after: Position, page: Page, filter: &Filter) ->
 
 /// All entries that a reader gets who begins with the first.
 pub(super) fn read(scan: impl Fn(Position) -> Result<Scan, Error>) -> Vec<Stored> {
-    let (mut after, mut all) = (Position(0), Vec::new());
+    read_from(Position(1), scan)
+}
+
+fn read_from(oldest: Position, scan: impl Fn(Position) -> Result<Scan, Error>) -> Vec<Stored> {
+    let (mut after, mut all) = (oldest.previous(), Vec::new());
     loop {
         let Scan { entries, reached } = scan(after).unwrap_or_else(|error| panic!("cannot be read after {after}: {error}"));
         all.extend(entries);

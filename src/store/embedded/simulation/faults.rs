@@ -1,0 +1,151 @@
+//! The disk fails, or is full.
+
+use super::callers::Callers;
+use super::crashes::live;
+use super::machine::small;
+use super::world::{End, World};
+use crate::store::conformance::said;
+use crate::store::random::Random;
+use crate::store::{Error, Health};
+use rustix::io::Errno;
+
+const ROOMY: u64 = 1 << 40;
+
+/// After a failure: nothing is accepted any more, and what is seen is what was durable.
+fn assert_ended(world: &mut World) {
+    let durable = world.core().tail.lock().durable;
+    assert!(!world.is_awaited(), "a caller was not told");
+    let refused = world.stage(None, vec![said("late")]);
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+    let known = world.witness.end();
+    world.look();
+    assert_eq!((world.witness.end(), durable), (known, known), "what is not durable is seen");
+}
+
+/// Rule 6, and the last batch that is written again (rule 5): a system that was only restarted shows what the disk does not have.
+fn fail_and_begin_anew(mut world: World, random: &mut Random) {
+    assert_ended(&mut world);
+    world.kill();
+    world.end(End::Killed, random);
+    // What is served now must outlast the power.
+    world.recover(random);
+    world.kill();
+    world.end(End::PowerLoss, random);
+    world.recover(random);
+    world.append(vec![said("and on")]);
+}
+
+fn count(disturb: impl Fn(&World, usize)) -> usize {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut failures = 0;
+    for nth in 1..60 {
+        let mut world = World::new(small());
+        disturb(&world, nth);
+        live(&mut world, random);
+        if world.has_failed() {
+            failures += 1;
+            fail_and_begin_anew(world, random);
+        }
+    }
+    failures
+}
+
+#[test]
+fn a_sync_that_fails_ends_the_store_and_loses_nothing_that_was_acknowledged() {
+    for error in [Errno::IO, Errno::NOSPC] {
+        let failures = count(|world, nth| world.machine.disk.fail_sync(nth, error));
+        assert!(failures > 20, "{failures} failures are too few to tell anything");
+    }
+}
+
+#[test]
+fn a_write_that_fails_ends_the_store_and_loses_nothing_that_was_acknowledged() {
+    let failures = count(|world, nth| world.machine.disk.fail_write(nth, Errno::IO));
+    assert!(failures > 20, "{failures} failures are too few to tell anything");
+}
+
+#[test]
+fn short_writes_are_written_on() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut world = World::new(small());
+    for nth in (1..200).step_by(2) {
+        world.machine.disk.shorten_write(nth, 1 + random.below(600));
+    }
+    live(&mut world, random);
+    assert!(!world.has_failed());
+    world.look();
+    world.kill();
+    world.end(End::PowerLoss, random);
+    world.recover(random);
+}
+
+/// The disk is full wherever it may be: within a batch, and where a segment begins. Nothing of what is refused is ever there, and
+/// with room the store goes on.
+#[test]
+fn a_full_disk_takes_back_what_it_refuses_and_goes_on_with_room() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut refused = 0;
+    for free in (0..8_000).step_by(331) {
+        let mut world = World::new(small());
+        let mut callers = Callers::new(random);
+        world.append(callers.frame());
+        if random.coin() {
+            world.core().keep_house();
+        }
+        world.machine.disk.limit(free);
+        while *world.core().health.borrow() == Health::Serving {
+            for _ in 0..1 + random.below(4) {
+                if let Err(error) = world.stage(None, callers.frame()) {
+                    assert!(matches!(error, Error::Full { .. }), "{error}");
+                }
+            }
+            if random.coin() {
+                // The index takes what is durable while more is on its way.
+                world.index_all();
+            }
+            world.write_next();
+        }
+        assert!(!world.has_failed() && !world.is_awaited(), "{:?}", world.core().health.borrow());
+        refused += 1;
+        let full = world.stage(None, callers.frame());
+        assert!(matches!(full, Err(Error::Full { .. })), "{full:?}");
+        world.look();
+        if random.coin() {
+            world.kill();
+            world.end(if random.coin() { End::Killed } else { End::PowerLoss }, random);
+            world.machine.disk.limit(ROOMY);
+            world.recover(random);
+        } else {
+            world.machine.disk.limit(ROOMY);
+            world.core().keep_house();
+            assert_eq!(*world.core().health.borrow(), Health::Serving);
+        }
+        live_on(&mut world, random);
+    }
+    assert!(refused > 20);
+}
+
+fn live_on(world: &mut World, random: &mut Random) {
+    for i in 0..6 {
+        world.append(vec![said(&format!("later {i}"))]);
+    }
+    world.look();
+    world.kill();
+    world.end(End::PowerLoss, random);
+    world.recover(random);
+}
+
+/// A claim that was refused for want of room is free again.
+#[test]
+fn a_claim_that_finds_no_room_is_settled() {
+    let mut world = World::new(small());
+    let claim = world.claim("a", b"").expect("nobody holds it");
+    world.machine.disk.limit(0);
+    world.stage(Some(claim), vec![said("a")]).expect("is accepted");
+    world.write_next();
+    assert!(matches!(&*world.core().health.borrow(), Health::Full { .. }));
+    world.machine.disk.limit(ROOMY);
+    world.core().keep_house();
+    let again = world.claim("a", b"").expect("nobody holds it");
+    assert!(!again.taken);
+}

@@ -1,0 +1,261 @@
+//! Rule 9: what is old goes, and what lives on is carried forward. Sessions that have not ended, and their customers, are told as if
+//! every message were still there.
+
+use super::super::options::Options;
+use super::callers::Callers;
+use super::dump::dump;
+use super::machine::small;
+use super::world::{End, World, scan};
+use crate::pb;
+use crate::pb::store::{Entry, Session, Submission};
+use crate::store::conformance::{Model, belonging, said};
+use crate::store::random::Random;
+use crate::store::{Error, Facts, Filter, Frame, Page, Position, SessionKey, Stored};
+use prost_types::Timestamp;
+use std::collections::HashMap;
+
+fn cramped() -> Options {
+    Options { max_bytes: 16 << 10, ..small() }
+}
+
+/// A store, and all that was ever in it.
+struct Kept {
+    world: World,
+    all: Vec<Stored>,
+    callers: Callers,
+}
+
+impl Kept {
+    fn new(random: &mut Random) -> Self {
+        Self { world: World::new(cramped()), all: Vec::new(), callers: Callers::new(random) }
+    }
+
+    fn append(&mut self, frame: Frame) {
+        self.world.append(frame);
+        self.learn();
+    }
+
+    fn learn(&mut self) {
+        let end = self.all.last().map_or(Position(0), |last| last.position);
+        let known = &self.world.witness.known;
+        self.all.extend(known.iter().filter(|stored| stored.position > end).cloned());
+    }
+
+    /// A frame in which each message tells its customer, as the gateway has it.
+    fn frame(&mut self) -> Frame {
+        let mut frame = self.callers.frame();
+        for entry in frame.iter_mut().filter(|entry| entry.session.is_some()) {
+            let customer = || pb::Customer { first_name: Some("unnamed".into()), ..pb::Customer::default() };
+            entry.message.get_or_insert_default().header.get_or_insert_default().customer.get_or_insert_with(customer);
+        }
+        frame
+    }
+
+    /// Appends until so much is there that some of it has to go.
+    fn grow(&mut self) {
+        let full = |world: &World| {
+            let sizes = world.core().segments.sizes();
+            sizes.iter().map(|(_, bytes)| bytes).sum::<u64>() > world.machine.options.max_bytes
+        };
+        while !full(&self.world) {
+            let frame = self.frame();
+            self.append(frame);
+        }
+        self.world.index_all();
+    }
+
+    /// Sessions that go on are found in every way as if all entries were kept.
+    fn check(&mut self) {
+        self.world.look();
+        self.learn();
+        let mut sessions: HashMap<&str, &Session> = HashMap::new();
+        sessions.extend(self.all.iter().filter_map(|stored| stored.entry.session.as_ref()).map(|s| (s.id.as_str(), s)));
+        let model = Model(&self.all);
+        self.world.core().look(|facts| {
+            for session in sessions.values().filter(|session| session.ended_at.is_none()) {
+                assert_tells(facts, &model, session);
+            }
+        });
+    }
+}
+
+fn assert_tells(facts: &dyn Facts, model: &Model<'_>, session: &Session) {
+    let (id, key, customer) = (&session.id, SessionKey::of(session), &session.customer_id);
+    assert_eq!(facts.session(id), model.session(id), "session {id}");
+    assert_eq!(facts.latest_session(&key), model.latest_session(&key), "session of {key:?}");
+    let conversation = &session.conversation_id;
+    assert_eq!(facts.session_of_conversation(conversation), model.session_of_conversation(conversation), "{conversation}");
+    assert_eq!(facts.customer(customer), model.customer(customer), "{customer}");
+    assert_eq!(facts.active_conversation(customer), model.active_conversation(customer), "conversation of {customer}");
+    let (channel_type, address) = (&session.channel_type, &session.channel_customer_identifier);
+    assert_eq!(facts.customer_at(channel_type, address), model.customer_at(channel_type, address), "{channel_type} {address}");
+}
+
+#[test]
+fn sessions_that_go_on_outlive_their_messages_in_their_order() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut kept = Kept::new(random);
+    for _ in 0..6 {
+        kept.grow();
+        let oldest = kept.world.oldest();
+        kept.world.keep_house();
+        assert!(kept.world.oldest() > oldest, "nothing has gone");
+        kept.check();
+        kept.world.kill();
+        kept.world.end(if random.coin() { End::Killed } else { End::PowerLoss }, random);
+        kept.world.recover(random);
+        kept.check();
+    }
+    let oldest = kept.world.oldest();
+    kept.world.close();
+    let live = dump(&kept.world.machine, oldest);
+    kept.world.machine.remove_index();
+    kept.world.open();
+    kept.check();
+    kept.world.close();
+    assert_eq!(dump(&kept.world.machine, oldest), live, "an index that is made again is another");
+}
+
+/// What retention does is cut short in each of its operations: carrying forward, the mark, the files. An index from before may come
+/// back with a power loss.
+#[test]
+fn a_crash_while_old_messages_go_loses_nothing_that_lives_on() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let seed = random.below(usize::MAX) as u64;
+    let mut crashes = 0;
+    for nth in 1.. {
+        let mut kept = Kept::new(&mut Random::new(seed));
+        kept.grow();
+        kept.world.machine.disk.crash_after(nth);
+        kept.world.keep_house();
+        if !kept.world.machine.disk.crashed() {
+            break;
+        }
+        crashes += 1;
+        kept.learn();
+        kept.world.kill();
+        for end in [End::Killed, End::PowerLoss, End::PowerLoss] {
+            let mut future = Kept { world: kept.world.future(), all: kept.all.clone(), callers: Callers::new(random) };
+            future.world.end(end, random);
+            future.world.recover(random);
+            future.check();
+            future.world.keep_house();
+            future.check();
+        }
+    }
+    assert!(crashes >= 4, "{crashes} operations are too few to tell anything");
+}
+
+#[test]
+fn readers_of_what_goes_are_told_and_never_meet_a_gap() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut kept = Kept::new(random);
+    kept.grow();
+    let all = kept.all.clone();
+    let page = Page { entries: 3, bytes: usize::MAX };
+    let everything = Filter::default();
+    let mut readers: Vec<_> = (0..all.len() as u64).map(Position).collect();
+    kept.world.keep_house();
+    let oldest = kept.world.oldest();
+    for after in &mut readers {
+        match scan(kept.world.core(), *after, page, &everything) {
+            Ok(scan) => {
+                assert!(after.next() >= oldest);
+                assert_eq!(scan.entries[0].position, after.next(), "a gap after {after}");
+            }
+            Err(error) => assert_eq!(error, Error::Expired { asked: after.next(), oldest }),
+        }
+    }
+    // What was looked up before it went.
+    for gone in 1..oldest.0 {
+        assert!(kept.world.core().entry(Position(gone)).expect("can be asked for").is_none());
+    }
+}
+
+/// The session was told last by a message that is on its way while old messages go.
+#[test]
+fn a_session_whose_latest_message_is_lost_is_carried_forward_all_the_same() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    for lose in [0, 1] {
+        let mut kept = Kept::new(random);
+        let mut entry = belonging("first", "c");
+        entry.session.get_or_insert_default().customer_id = "nobody".into();
+        kept.append(vec![entry.clone()]);
+        kept.grow();
+        // It is staged behind what retention stages, or before it, and it never gets to the disk.
+        entry.message.get_or_insert_default().id = Some("second".into());
+        kept.world.stage(None, vec![entry]).expect("is accepted");
+        if lose == 0 {
+            kept.world.machine.disk.crash_after(1);
+        } else {
+            kept.world.machine.disk.fail_write(1, rustix::io::Errno::NOSPC);
+        }
+        kept.world.keep_house();
+        if lose == 0 {
+            kept.world.kill();
+            kept.world.end(End::PowerLoss, random);
+            kept.world.recover(random);
+        }
+        kept.world.keep_house();
+        assert!(kept.world.oldest() > Position(1), "nothing has gone");
+        let goes_on = kept.world.core().look(|facts| facts.session("session of c").is_some());
+        assert!(goes_on, "the session is lost");
+    }
+}
+
+/// A client that sends one id with every message: its id stays taken while any of them is kept, and what is gone is not meant.
+#[test]
+fn an_id_stays_taken_while_one_of_its_messages_is_kept() {
+    let mut world = World::new(Options { generation_entries: 64, ..cramped() });
+    let sent = |i: usize| {
+        let submission = Submission { id: "always".into(), fingerprint: vec![1, i as u8, 0, 0, 0], ..Submission::default() };
+        let session = Session {
+            ended_at: Some(Timestamp { seconds: i as i64 + 1, nanos: 0 }),
+            ..belonging("", "c").session.unwrap_or_default()
+        };
+        Entry { submission: Some(submission), session: Some(session), ..said(&format!("m{i}")) }
+    };
+    let mut i = 0;
+    while world.core().segments.sizes().iter().map(|(_, bytes)| bytes).sum::<u64>() <= 16 << 10 {
+        world.append(vec![sent(i)]);
+        i += 1;
+    }
+    world.index_all();
+    world.keep_house();
+    assert!(world.oldest() > Position(8), "too little has gone");
+    world.look();
+    let (taken, _) = world.core().look_up_claim("always", &[1, 255, 0, 0, 0]).expect("can be read");
+    assert!(taken, "the id is said to be free");
+    world.core().look(|facts| {
+        assert!(facts.session_of_message("m0").is_none(), "a message that is gone tells its session");
+        assert!(facts.session_of_message("always").is_some());
+    });
+}
+
+/// Runs of ids go while they are being merged.
+#[test]
+fn a_merge_whose_runs_go_meanwhile_is_given_up() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut kept = Kept {
+        world: World::new(Options { generation_entries: 1, ..cramped() }),
+        all: Vec::new(),
+        callers: Callers::new(random),
+    };
+    for i in 0.. {
+        let sizes = kept.world.core().segments.sizes();
+        if sizes.iter().map(|(_, bytes)| bytes).sum::<u64>() > 16 << 10 {
+            break;
+        }
+        kept.append(vec![said(&format!("m{i}"))]);
+        kept.world.index_all();
+    }
+    assert!(kept.world.core().merge_next(), "there is nothing to merge");
+    kept.world.keep_house();
+    assert!(kept.world.oldest() > Position(1), "nothing has gone");
+    while kept.world.core().merge_next() {}
+    assert!(!kept.world.has_failed(), "{:?}", kept.world.core().health.borrow());
+    kept.check();
+    kept.world.close();
+    kept.world.open();
+    kept.check();
+}
