@@ -45,7 +45,7 @@ async fn a_full_disk_refuses_what_is_new_lets_read_and_goes_on_when_there_is_roo
     let disk = Mounted::ext4(256);
     let start = Start::on(&disk.data()).set("store.embedded.min_free", "8 MiB");
     let mut load = Load::new(32, seed);
-    let ballast = disk.fill(disk.free() - (24 << 20));
+    let ballast = disk.fill(disk.free() - (13 << 20));
     let why = load
         .live(start.ready().await, async |mut gateway: Gateway| {
             gateway.is("read-only").await;
@@ -77,7 +77,7 @@ async fn a_full_disk_refuses_what_is_new_lets_read_and_goes_on_when_there_is_roo
 async fn a_disk_without_a_byte_loses_nothing_that_was_acknowledged() {
     let seed = seed("no byte left");
     let disk = Mounted::ext4(256);
-    let start = Start::on(&disk.data());
+    let start = Start::on(&disk.data()).set("store.embedded.min_free", "0 B");
     let mut load = Load::new(32, seed);
     for life in 0..3 {
         load.live(start.ready().await, async |mut gateway: Gateway| {
