@@ -6,7 +6,7 @@ use crate::life::Load;
 use std::time::Instant;
 
 /// Rounds between checks of everything; what clients hear is checked all the time.
-const ROUNDS_PER_CHECK: u64 = 25;
+const ROUNDS_PER_CHECK: u64 = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_doubled_by_kill_9_at_any_moment() {

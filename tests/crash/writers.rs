@@ -60,7 +60,7 @@ impl Writer {
     fn message(&self, number: usize) -> CimMessage {
         let id = self.id(number);
         let mut chance = Chance::of(self.seed, id.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31) + u64::from(byte)));
-        let length = if chance.once_in(400) { 150_000 } else { chance.below(1_500) };
+        let length = if chance.once_in(100) { 150_000 } else { chance.below(1_500) };
         let filler = format!("{:016x}", chance.next()).repeat(length / 16);
         let group = number / PER_SESSION;
         // Every other session is one that all writers share.
