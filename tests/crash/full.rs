@@ -36,6 +36,9 @@ async fn check_full(gateway: &Gateway, load: &Load) {
     for (id, _) in receipts.iter().rev().step_by(receipts.len() / 100 + 1) {
         client.message(id).await.expect("what was acknowledged is found");
     }
+    for writer in &load.writers {
+        writer.check_repeats(&client).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,10 +29,11 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_power_loss() {
     let mut load = Load::new(32, seed);
     let start = Start::on(&disk.data());
     for round in 1..=rounds {
-        if chance.once_in(6) {
-            // Before it is open, or soon after: while it makes the store durable again.
+        // Before it is open, or soon after: while it makes the store durable again.
+        for _ in 0..chance.below(3) {
             let gateway = start.now().await;
-            tokio::time::sleep(chance.millis(80)).await;
+            let within = chance.one_of(&[5, 20, 80]);
+            tokio::time::sleep(chance.millis(within)).await;
             cut_power(&disk, gateway).await;
             disk.restart();
         }

@@ -157,6 +157,14 @@ impl Writer {
         }
     }
 
+    /// Checks that the last message that was acknowledged is told as a repeat of itself.
+    pub async fn check_repeats(&self, client: &Client) {
+        if let Some((number, receipt)) = self.receipts.iter().enumerate().next_back() {
+            let response = client.send(self.message(number)).await;
+            assert!(response.duplicate && Receipt::of(&response) == *receipt, "{}: {response:?}", self.id(number));
+        }
+    }
+
     /// Checks what is stored of this writer: all in its order, whole, without a gap, and no more than was sent.
     pub fn check(&self, stored: &[&AcceptedMessage]) {
         assert!(stored.len() >= self.receipts.len() && stored.len() <= self.sent, "{}: {} are stored", self.name, stored.len());
