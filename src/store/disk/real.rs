@@ -15,15 +15,29 @@ pub(crate) struct Directory {
 impl Directory {
     /// The folder at `path`, which is made if it is missing.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            fs::create_dir_all(path)?;
-            // Its own name has to last, too.
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs::File::open(parent)?.sync_all()?;
-            }
-        }
+        make(path)?;
         Ok(Self { path: path.to_owned() })
     }
+}
+
+/// Makes a folder and those that it is in, as far as they are missing, durably: each one's name lasts once the folder that has it is
+/// synced.
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return fs::create_dir(path),
+    };
+    make(parent)?;
+    match fs::create_dir(path) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    fs::File::open(parent)?.sync_all()
 }
 
 impl Disk for Directory {

@@ -50,6 +50,8 @@ pub(super) struct Core {
     pub(super) stopping: AtomicBool,
     /// True if what is in the tail is to go to the index although it is little.
     pub(super) flush: AtomicBool,
+    /// True while the index lacks the room for what it was last given.
+    index_is_full: AtomicBool,
     merge: Mutex<Option<Merge>>,
 }
 
@@ -85,6 +87,7 @@ impl Core {
             flushed: Condvar::new(),
             stopping: AtomicBool::new(false),
             flush: AtomicBool::new(false),
+            index_is_full: AtomicBool::new(false),
             merge: Mutex::new(None),
         }
     }
@@ -92,6 +95,14 @@ impl Core {
     /// Fails if nothing can be accepted at the moment.
     pub(super) fn check_accepting(&self) -> Result<(), Error> {
         self.health.borrow().accepting()
+    }
+
+    /// Fails if nothing can be told any more.
+    pub(super) fn check_working(&self) -> Result<(), Error> {
+        match &*self.health.borrow() {
+            Health::Failed { cause } => Err(Error::Unavailable { cause: cause.clone() }),
+            Health::Serving | Health::Full { .. } => Ok(()),
+        }
     }
 
     // Acceptance
@@ -145,9 +156,7 @@ impl Core {
             self.to_index.notify_one();
         }
         // Under the lock: a writer that fails takes everything back under it, too.
-        if let Health::Failed { cause } = &*self.health.borrow() {
-            return Err(AppendError::Store(Error::Unavailable { cause: cause.clone() }));
-        }
+        self.check_working()?;
         let facts = Layers::new(&tail, &self.index);
         let frame = stage(&facts);
         if let Some(error) = facts.into_failure() {
@@ -322,9 +331,10 @@ impl Core {
             (old, blocks)
         };
         if let Err(error) = self.index.write(&generation.state, &blocks, generation.first, generation.last) {
-            self.fail(format!("the index cannot be written: {error}"), None);
+            self.index_failed(&error);
             return false;
         }
+        self.index_is_full.store(false, Ordering::Release);
         // Only now: whoever looked into the tail and found nothing must find it in the index.
         let gone = self.tail.lock().indexed(blocks.len());
         self.room.notify_waiters();
@@ -333,6 +343,22 @@ impl Core {
         drop(generation);
         drop(gone);
         true
+    }
+
+    /// Without room the index waits for some: the log and the tail have all that it lacks. Anything else is the end.
+    fn index_failed(&self, error: &IndexError) {
+        if !error.is_full() {
+            return self.fail(format!("the index cannot be written: {error}"), None);
+        }
+        if !self.index_is_full.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "the disk is full; new messages are refused until there is room");
+        }
+        self.set_full(Some(format!("the index cannot grow: {error}")));
+    }
+
+    /// True while the index lacks the room for what it was last given.
+    pub(super) fn index_is_full(&self) -> bool {
+        self.index_is_full.load(Ordering::Acquire)
     }
 
     /// Merges runs of ids, a step at a time. False if there is nothing to merge.
@@ -351,8 +377,10 @@ impl Core {
                 *merge = next;
                 true
             }
+            // Runs that are not merged are found as well; they are merged when there is room.
+            Err(error) if error.is_full() => false,
             Err(error) => {
-                self.fail(format!("the index cannot be written: {error}"), None);
+                self.index_failed(&error);
                 false
             }
         }

@@ -178,7 +178,7 @@ fn replay(
         let offset = block.place.offset + block.length;
         (Place { segment: block.place.segment, offset }, block.end)
     });
-    let mut failure = None;
+    let (mut failure, mut no_room) = (None, false);
     let mut told = 0;
     let replayed = log::replay(&log.segments, from, log.end, |place, header, bytes| {
         if header.count == 0 {
@@ -201,8 +201,14 @@ fn replay(
             Ok(())
         })?;
         if tail.young_is_full()
+            && !no_room
             && let Err(error) = flush(&mut tail, index)
         {
+            if error.is_full() {
+                // The tail keeps it, larger than it may become otherwise, until there is room.
+                no_room = true;
+                return Ok(());
+            }
             // Carried out past the log, which knows nothing of the index.
             let what = error.to_string();
             failure = Some(error);

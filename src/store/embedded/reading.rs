@@ -344,7 +344,8 @@ impl Core {
     /// A claim, once every earlier one on its id is settled.
     pub(super) async fn claim(self: &Arc<Self>, id: &str, fingerprint: &[u8]) -> Result<Claim, Error> {
         let lease = self.claims.take(id).await;
-        self.check_accepting()?;
+        // A store that is full still knows what it has.
+        self.check_working()?;
         if self.is_certainly_new(id) {
             return Ok(Claim::new(false, None, lease));
         }

@@ -66,6 +66,7 @@ impl Core {
         let least = self.options.min_free;
         match self.segments.disk().free() {
             Ok(free) if free < least => Some(format!("{free} bytes are free on the disk, {least} are needed")),
+            _ if self.index_is_full() => Some("the index cannot grow".into()),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! The promise of the store, kept on a disk.
 
 use super::*;
-use crate::store::conformance::conforms;
+use crate::store::conformance::{append, conforms, said};
 use crate::store::{Claim, Filter};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -88,3 +88,49 @@ impl Store for InFolder {
 }
 
 conforms!(roomy: roomy(), cramped: cramped());
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_room_for_the_index_nothing_new_is_accepted_and_all_is_found_until_there_is_some() {
+    let options = Options { generation_entries: 16, ..small() };
+    let store = InFolder::new(options, false);
+    let core = store.engine.core.clone();
+    core.index.bound(Some(1));
+    let mut stored = Vec::new();
+    let error = loop {
+        assert!(stored.len() < 10_000, "the index has no bound");
+        let frame = vec![said(&stored.len().to_string())];
+        match store.engine.append(None, Box::new(|_| Ok(frame))).await {
+            Ok(mut frame) => stored.append(&mut frame),
+            // Until the index has found out, callers are asked to wait.
+            Err(AppendError::Store(Error::Busy)) => {}
+            Err(AppendError::Store(error)) => break error,
+            Err(AppendError::Refused(violations)) => panic!("nobody refused: {violations:?}"),
+        }
+    };
+    assert!(matches!(error, Error::Full { .. }), "{error:?}");
+    for entry in &stored {
+        let found = store.message(entry.id()).await.expect("can be read").expect("is kept");
+        assert_eq!(found.position, entry.position);
+        assert!(store.claim(entry.id(), &[]).await.expect("a full store knows what it has").taken);
+    }
+
+    core.index.bound(None);
+    let mut health = store.engine.health();
+    health.wait_for(|health| *health == Health::Serving).await.expect("the engine lives");
+    append(&store, vec![said("later")]).await;
+    core.wait_until_indexed(stored.last().expect("some are stored").position).expect("there is room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_room_for_its_index_can_be_closed() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be opened");
+    let stored = append(&engine, (0..1_000).map(|number| said(&number.to_string())).collect()).await;
+    engine.core.index.bound(Some(1));
+    engine.close();
+    drop(engine);
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be opened");
+    for entry in &stored {
+        assert!(engine.message(entry.id()).await.expect("can be read").is_some());
+    }
+}

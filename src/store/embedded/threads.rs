@@ -98,7 +98,8 @@ fn index(core: &Core) {
             core.flush.store(true, Ordering::Release);
         }
         while core.index_next() {}
-        if core.has_failed() {
+        // What the index has no room for when this is closed it gets when it is opened again.
+        if core.has_failed() || (stopping && core.index_is_full()) {
             return;
         }
         if core.merge_next() && !stopping {

@@ -139,6 +139,8 @@ impl Index {
         let sources: Vec<_> = runs[runs.len() - alike..].to_vec();
         let entries = sources.iter().map(|run| run.entries).sum();
         let connection = self.writer.lock();
+        // A merge that was given up may have left its table behind.
+        drop_unfinished(&connection)?;
         let into = Run {
             // Above all that are registered; nothing is registered before this one is done or given up.
             number: next_number(&connection)? + 1_000_000,

@@ -16,7 +16,7 @@ use super::Position;
 use super::hash::HashKey;
 use ids::Run;
 use parking_lot::{Mutex, RwLock};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +35,13 @@ pub enum IndexError {
         /// What it is.
         what: &'static str,
     },
+}
+
+impl IndexError {
+    /// True if there is no room on the disk: then nothing was changed, and it can be tried again.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
+    }
 }
 
 /// The index of a log. Shared by all who look things up; written by one.
@@ -112,6 +119,14 @@ impl Index {
             }
         };
         Ok(Lookup::new(self, connection))
+    }
+
+    /// Bounds how large the index may become, in pages; `None` takes the bound away.
+    #[cfg(test)]
+    pub(crate) fn bound(&self, pages: Option<u32>) {
+        let writer = self.writer.lock();
+        let pages = pages.unwrap_or(u32::MAX - 1);
+        writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).expect("SQLite can be bounded");
     }
 
     fn runs(&self) -> Arc<Vec<Arc<Run>>> {
