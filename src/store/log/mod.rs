@@ -56,7 +56,7 @@ pub enum LogError {
         /// Where.
         offset: u64,
         /// What this version does not understand.
-        what: Malformed,
+        what: String,
     },
     /// A part of the log is not there.
     #[error("the log goes on at position {found}, needs position {needed}: {what}")]
@@ -85,7 +85,7 @@ impl LogError {
     /// What is not as it has to be: damaged, or of a later version.
     pub(crate) fn malformed(file: impl Into<String>, offset: u64, what: Malformed) -> Self {
         match what {
-            Malformed::TooNew { .. } => Self::TooNew { file: file.into(), offset, what },
+            Malformed::TooNew { .. } => Self::TooNew { file: file.into(), offset, what: what.to_string() },
             _ => Self::damaged(file, offset, what),
         }
     }

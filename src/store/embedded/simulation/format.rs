@@ -7,6 +7,7 @@ use super::world::{World, read, scan};
 use crate::store::disk::Directory;
 use crate::store::random::Random;
 use crate::store::{Filter, Page, Stored, clock};
+use futures::FutureExt as _;
 use prost::Message as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,7 +79,8 @@ fn write_the_sample() {
     let mut callers = Callers::new(random);
     for i in 0..12 {
         let frame = callers.frame();
-        core.stage_now(None, Box::new(|_| Ok(frame))).expect("is accepted");
+        let staged = core.stage(None, Box::new(|_| Ok(frame))).now_or_never().expect("there is room");
+        drop(staged.expect("is accepted"));
         assert!(core.write_next());
         if i % 4 == 3 {
             core.seal();
