@@ -251,7 +251,7 @@ mod tests {
         let page = store::Page { entries: 100, bytes: usize::MAX };
         let log = sending.store.memory.read(store::Position(0), page).now_or_never().expect("is there").expect("is kept");
         // The first opened the session.
-        let ids: Vec<_> = log[1..].iter().map(|stored| stored.id()).collect();
+        let ids: Vec<_> = log[1..].iter().map(store::Stored::id).collect();
         assert_eq!(ids, ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "m9"]);
     }
 

@@ -31,6 +31,7 @@ macro_rules! conforms {
             a_refused_stage_releases_its_claim,
             a_claim_waits_for_the_one_before_and_sees_what_it_appended,
             a_dropped_claim_lets_the_next_one_try,
+            a_claim_is_settled_although_nobody_waits_for_its_frame,
             a_caller_that_stops_waiting_blocks_nobody,
             claims_on_other_ids_do_not_wait,
             a_claim_tells_whether_its_id_is_taken_and_by_which_entry_of_the_same_content,
@@ -230,6 +231,15 @@ pub(super) async fn a_dropped_claim_lets_the_next_one_try(store: Arc<dyn Store>)
     assert!(!winner.taken);
     drop(winner);
     timeout(AT_ONCE, loser).await.expect("the other is next").expect("can be claimed");
+}
+
+pub(super) async fn a_claim_is_settled_although_nobody_waits_for_its_frame(store: Arc<dyn Store>) {
+    let claim = store.claim("a", b"").await.expect("can be claimed");
+    let staged = store.stage(Some(claim), Box::new(|_| Ok(vec![said("a")]))).await.expect("can be staged");
+    let next = timeout(AT_ONCE, store.claim("a", b"")).await.expect("it does not hang on who waits").expect("can be claimed");
+    assert!(next.taken);
+    let stored = timeout(AT_ONCE, staged.durable()).await.expect("it is durable by now").expect("is stored");
+    assert_eq!(ids(&stored), ["a"]);
 }
 
 pub(super) async fn a_caller_that_stops_waiting_blocks_nobody(store: Arc<dyn Store>) {

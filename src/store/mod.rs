@@ -314,7 +314,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Claims a client's id, once every earlier claim on it is settled. `fingerprint` is the content that it wants to append.
     async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, Error>;
 
-    /// Gives the frame that `stage` makes its place in the log; `claim` is settled once it is durable. A frame must not be empty.
+    /// Gives the frame that `stage` makes its place in the log. Once it is durable `claim` is settled, whether or not anybody waits
+    /// for that. A frame must not be empty.
     async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError>;
 
     /// Appends the frame that `stage` makes, durably, and settles `claim`. Returns the frame as stored. A frame must not be empty.

@@ -141,3 +141,36 @@ async fn readers_that_stand_still_cost_little_slow_nobody_and_catch_up() {
     assert_eq!(next, [MESSAGES / 4; 4]);
     assert_eq!(reader.until("live").await, ["CHANNEL_SESSION_STARTED"]);
 }
+
+/// Streams that wait for what does not come, beside messages that are none of their business. The gateway is a process of its own,
+/// so that its memory is nobody else's. What it grows by while the streams are opened is mostly what gRPC and HTTP/2 keep of a call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_idle_streams_cost_little_memory_and_hear_what_is_theirs() {
+    const STREAMS: usize = 10_000;
+    const CONNECTIONS: usize = 20;
+    const MOST_BYTES_EACH: usize = 20 * 1024;
+    let process = Process::start(&[("store.engine", &"memory"), ("store.memory.max_bytes", &"64 MiB")]).await;
+    let clients = join_all((0..CONNECTIONS).map(|_| process.client())).await;
+    let sender = process.client().await;
+    // The log is as large as it gets, and every connection has been used.
+    sender.send_all(flood(1, 0, 20_000)).await;
+    join_all(clients.iter().map(|client| client.subscribe(latest().on("nothing here")))).await;
+    let before = process.resident_bytes();
+    let open = clients.iter().enumerate().map(|(connection, client)| async move {
+        let mut streams = Vec::new();
+        for number in 0..STREAMS / CONNECTIONS {
+            let channel = format!("idle-{connection}-{number}");
+            streams.push(client.subscribe(latest().on(&channel)).await);
+        }
+        streams
+    });
+    let mut streams = join_all(open).await;
+    sender.send_all(flood(1, 0, 20_000)).await;
+    let each = process.resident_bytes().saturating_sub(before) / STREAMS;
+    println!("{each} bytes for each of {STREAMS} idle streams");
+    assert!(each < MOST_BYTES_EACH, "{each} bytes each");
+    for (connection, number) in [(0, 0), (7, 123), (CONNECTIONS - 1, STREAMS / CONNECTIONS - 1)] {
+        sender.send(says(&format!("idle-{connection}-{number}"), "ada", "for you")).await;
+        assert_eq!(streams[connection][number].until("for you").await, ["CHANNEL_SESSION_STARTED"]);
+    }
+}
