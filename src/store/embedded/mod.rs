@@ -17,7 +17,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use open::Files;
+pub(crate) use open::{Files, reindex_locked};
 pub use open::{OpenError, Opening, open, reindex};
 pub use options::Options;
 

@@ -4,12 +4,12 @@ use super::Embedded;
 use super::core::{Core, Parts, each_entry};
 use super::options::Options;
 use super::threads::Threads;
-use crate::store::{Position, Store as _};
 use crate::store::control::{Control, ControlError};
 use crate::store::disk::{Directory, Disk};
 use crate::store::index::{Index, IndexError};
 use crate::store::log::{self, Known, LogError, Opened, Place};
 use crate::store::tail::Tail;
+use crate::store::{Position, Store as _};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,12 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("{} is in use by another process", .0.display())]
     InUse(PathBuf),
+    /// There is none.
+    #[error("{} holds no store: it has no control.db", .0.display())]
+    NoStore(PathBuf),
+    /// Something else is where one is to be made.
+    #[error("{} is not empty", .0.display())]
+    NotEmpty(PathBuf),
     /// The system refused.
     #[error("{} cannot be {action}: {cause}", .path.display())]
     Io {
@@ -65,6 +71,12 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    /// The files of the store that is in `folder`.
+    pub(crate) fn existing(folder: &Path) -> Result<Self, OpenError> {
+        let files = Self { folder: folder.to_owned() };
+        if files.control().is_file() { Ok(files) } else { Err(OpenError::NoStore(files.folder)) }
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
@@ -111,7 +123,7 @@ pub fn open(folder: &Path, options: Options, progress: &dyn Fn(Opening)) -> Resu
 /// Makes the index of the store in `folder` again from its log. The former one stays unless the log has all that it knew of.
 /// Blocks meanwhile, and tells `progress` how far it is. Returns the last position.
 pub fn reindex(folder: &Path, options: Options, progress: &dyn Fn(Opening)) -> Result<Position, OpenError> {
-    let files = Files { folder: folder.to_owned() };
+    let files = Files::existing(folder)?;
     let log: Arc<dyn Disk> = Arc::new(files.make_log()?);
     let lock = files.lock()?;
     reindex_locked(log, &files, lock, options, progress)

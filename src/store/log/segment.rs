@@ -127,7 +127,7 @@ pub(crate) struct Found {
 }
 
 /// How a look at a place in a segment ended.
-pub(super) enum Look<'b> {
+pub(crate) enum Look<'b> {
     /// A whole batch, and its bytes from the header on.
     Batch(Found, &'b [u8]),
     /// No batch, or not all of one.
@@ -135,7 +135,7 @@ pub(super) enum Look<'b> {
 }
 
 /// Looks for a batch at `offset`.
-pub(super) fn look<'b>(file: &dyn File, offset: u64, buffer: &'b mut Buffer) -> io::Result<Look<'b>> {
+pub(crate) fn look<'b>(file: &dyn File, offset: u64, buffer: &'b mut Buffer) -> io::Result<Look<'b>> {
     let header = match BatchHeader::decode(buffer.get(file, offset, BATCH_HEADER)?) {
         Ok(header) => header,
         Err(malformed) => return Ok(Look::None(malformed)),
@@ -222,7 +222,12 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Scanned, LogError> {
 }
 
 /// The first batch from `offset` on whose header is whole; of this run and not before this position, if they are known.
-pub(super) fn later_batch(file: &dyn File, offset: u64, known: Option<(u64, Position)>, buffer: &mut Buffer) -> io::Result<Option<Found>> {
+pub(super) fn later_batch(
+    file: &dyn File,
+    offset: u64,
+    known: Option<(u64, Position)>,
+    buffer: &mut Buffer,
+) -> io::Result<Option<Found>> {
     let length = file.len()?;
     let mut offset = offset.next_multiple_of(SECTOR as u64);
     while offset < length {
