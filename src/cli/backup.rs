@@ -1,10 +1,10 @@
 //! `backup`: copies the store.
 
-use super::{data_dir::DataDir, failure::Failure, output, progress};
+use super::{data_dir::DataDir, failure::Failure, output, progress::Progress};
 use cim_gateway::config::Size;
 use cim_gateway::store::care;
 use clap::Args;
-use progress::Progress;
+use output::counted;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let done = |done, of| progress.show(|| format!("copied {} of {}", Size::bytes(done), Size::bytes(of)));
     let backup = care::back_up(&config.data_dir, &options.to, &done)?;
     drop(progress);
-    let positions = progress::positions(backup.oldest.0, backup.last.0);
+    let positions = output::positions(backup.oldest.0, backup.last.0);
     let care::Backup { linked, copied, bytes, .. } = backup;
-    output::print(format!("{positions}, {}: {linked} files shared, {copied} copied\n", Size::bytes(bytes)))
+    output::print(format!("{positions}, {}: {} shared, {copied} copied\n", Size::bytes(bytes), counted(linked, "file")))
 }

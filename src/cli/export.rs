@@ -1,6 +1,6 @@
 //! `export`: prints the messages of the store.
 
-use super::{data_dir::DataDir, failure::Failure};
+use super::{data_dir::DataDir, failure::Failure, output::counted};
 use cim_gateway::store::care::{self, ExportError, From};
 use cim_gateway::store::{Cursor, NotACursor};
 use cim_gateway::wire;
@@ -48,7 +48,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     out.flush().map_err(|e| Failure::of_output(&e))?;
     match exported {
         Ok(export) => {
-            eprintln!("{} messages; go on with --from {}", export.messages, export.cursor);
+            eprintln!("{}; go on with --from {}", counted(export.messages, "message"), export.cursor);
             Ok(())
         }
         Err(ExportError::Taker(error)) => Err(Failure::of_output(&error)),

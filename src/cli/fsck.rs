@@ -1,10 +1,10 @@
 //! `fsck`: checks every byte of the store, and salvages what is whole of a damaged one.
 
-use super::{data_dir::DataDir, failure::Failure, output, progress};
+use super::{data_dir::DataDir, failure::Failure, output, progress::Progress};
 use cim_gateway::config::Size;
 use cim_gateway::store::care::{Closed, Finding, Report};
 use clap::Args;
-use progress::Progress;
+use output::counted;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -60,9 +60,9 @@ fn check(closed: &Closed) -> Result<Report, Failure> {
     drop(progress);
     let mut text: String = report.findings.iter().map(lines).collect();
     let verdict = if report.is_sound() { "sound" } else { "damaged" };
-    let positions = progress::positions(report.oldest.0, report.end.0);
-    let (files, size) = (report.segments, Size::bytes(report.bytes));
-    text.push_str(&format!("{verdict}: {positions}, {files} files, {size}\n"));
+    let positions = output::positions(report.oldest.0, report.end.0);
+    let (files, size) = (counted(report.segments, "file"), Size::bytes(report.bytes));
+    text.push_str(&format!("{verdict}: {positions}, {files}, {size}\n"));
     output::print(text)?;
     Ok(report)
 }

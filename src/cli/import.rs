@@ -1,6 +1,6 @@
 //! `import`: takes exported messages into the store.
 
-use super::{data_dir::DataDir, failure::Failure, input::Input, output, progress::Progress};
+use super::{data_dir::DataDir, failure::Failure, input::Input, output, output::counted, progress::Progress};
 use cim_gateway::config::Config;
 use cim_gateway::import::{Import, ImportError, Imported};
 use cim_gateway::inbox::Inbox;
@@ -46,11 +46,11 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     drop(progress);
     let (imported, bad) = taken?;
     let Imported { stored, skipped, passed_over } = imported;
-    let mut told = format!("{stored} messages imported, {skipped} were there already");
+    let mut told = format!("{} imported, {skipped} skipped that were there already", counted(stored, "message"));
     if passed_over > 0 {
-        told.push_str(&format!(", {passed_over} typing notifications passed over"));
+        told.push_str(&format!(", {} passed over", counted(passed_over, "typing notification")));
     }
-    output::print(format!("{told}, {bad} bad lines\n"))?;
+    output::print(format!("{told}, {}\n", counted(bad, "bad line")))?;
     if bad == 0 { Ok(()) } else { Err(Failure::Told) }
 }
 

@@ -45,8 +45,3 @@ impl Drop for Progress {
         }
     }
 }
-
-/// Positions of a log, in words.
-pub(super) fn positions(oldest: u64, last: u64) -> String {
-    if last < oldest { "no entries".into() } else { format!("positions {oldest} to {last}") }
-}

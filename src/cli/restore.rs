@@ -1,10 +1,9 @@
 //! `restore`: makes a store of a backup.
 
-use super::{data_dir::DataDir, failure::Failure, output, progress};
+use super::{data_dir::DataDir, failure::Failure, output, progress::Progress};
 use cim_gateway::config::Size;
 use cim_gateway::{app, store::care};
 use clap::Args;
-use progress::Progress;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -33,6 +32,6 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             care::Restoring::Indexing(opening) => progress.opening(opening),
         })?;
     drop(progress);
-    let positions = progress::positions(restored.oldest.0, restored.last.0);
+    let positions = output::positions(restored.oldest.0, restored.last.0);
     output::print(format!("{positions}, {}\n", Size::bytes(restored.bytes)))
 }

@@ -1,6 +1,6 @@
 //! Checks every byte of a store: the control file, the log, and the index against the log.
 
-use super::Closed;
+use super::{Closed, Lost};
 use crate::store::control::{Control, ControlError, Epochs};
 use crate::store::embedded::OpenError;
 use crate::store::facts::id_keys;
@@ -162,7 +162,7 @@ fn of_log(survey: &Survey) -> Vec<Finding> {
         offset: Some(damage.offset),
         what: damage.what.clone(),
         means: match damage.lost {
-            Some(lost) => format!("{} lost; --salvage keeps what is whole", positions(lost)),
+            Some(lost) => format!("{}; --salvage keeps what is whole", Lost::of(lost)),
             None => "no position is lost; --salvage writes the file anew".into(),
         },
         is_damage: true,
@@ -178,14 +178,6 @@ fn of_log(survey: &Survey) -> Vec<Finding> {
         is_damage: false,
     });
     damages.chain(unfinished).collect()
-}
-
-/// A range of positions and a verb, in words.
-pub(super) fn positions((from, end): (Position, Position)) -> String {
-    match end.previous() {
-        last if last == from => format!("position {from} is"),
-        last => format!("positions {from} to {last} are"),
-    }
 }
 
 fn visit(place: Place, header: &BatchHeader, bytes: &[u8], against: &mut Option<Against<'_>>) -> Result<(), Malformed> {
@@ -222,6 +214,8 @@ struct Against<'i> {
     open: Option<Block>,
     /// Where the look-up of blocks goes on.
     next: Option<Position>,
+    /// The position that comes next.
+    at: Position,
     differences: Vec<String>,
     count: u64,
 }
@@ -237,6 +231,7 @@ impl<'i> Against<'i> {
             blocks: VecDeque::new(),
             open: None,
             next: Some(oldest),
+            at: oldest,
             differences: Vec::new(),
             count: 0,
         })
@@ -269,10 +264,18 @@ impl<'i> Against<'i> {
         if header.count == 0 || header.first < self.oldest {
             return;
         }
-        if self.open.is_none() {
-            self.open = self.block();
-        }
-        let Some(block) = &self.open else { return };
+        // Where the log itself is damaged, the index cannot be blamed.
+        let is_damaged = header.first != self.at;
+        self.at = header.end();
+        let block = loop {
+            let Some(block) = self.open.take().or_else(|| self.block()) else { return };
+            if block.end > header.first {
+                break self.open.insert(block);
+            }
+            if !is_damaged {
+                self.differ(format!("the block of positions {} to {} is not in the log", block.first, block.end.previous()));
+            }
+        };
         let (from, end) = (block.first, block.end);
         let begins = from == header.first && block.place == place;
         let ends = end == header.end()

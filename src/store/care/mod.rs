@@ -6,6 +6,9 @@ mod export;
 mod restore;
 mod salvage;
 
+#[cfg(test)]
+mod tests;
+
 pub use backup::{Backup, back_up};
 pub use check::{Finding, Report};
 pub use export::{Export, ExportError, From, export};
@@ -17,6 +20,7 @@ use super::control::Control;
 use super::disk::{Directory, Disk};
 use super::embedded::{Files, OpenError, Options};
 use super::log::{self, Known};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,6 +44,31 @@ impl Closed {
         let disk: Arc<dyn Disk> = Arc::new(files.make_log()?);
         let lock = files.lock()?;
         Ok(Self { files, disk, _lock: lock })
+    }
+}
+
+/// Positions that are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// The first.
+    pub first: Position,
+    /// The last.
+    pub last: Position,
+}
+
+impl Lost {
+    /// Of the first, and the one after the last.
+    const fn of((first, end): (Position, Position)) -> Self {
+        Self { first, last: end.previous() }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self { first, last } if first == last => write!(f, "position {first} is lost"),
+            Self { first, last } => write!(f, "positions {first} to {last} are lost"),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Keeps what is whole of a damaged store, and says what is lost.
 
-use super::check::{Identity, indexed, positions};
-use super::{Closed, io, salvage_folder, sync_folder};
+use super::check::{Identity, indexed};
+use super::{Closed, Lost, io, salvage_folder, sync_folder};
 use crate::pb::store::Entry;
 use crate::store::control::Control;
 use crate::store::disk::{File, write_all};
@@ -26,8 +26,8 @@ const NEW: &str = "salvage.tmp";
 /// What a salvage has done.
 #[derive(Debug)]
 pub struct Salvaged {
-    /// What is lost, in words: one line for each stretch of positions.
-    pub lost: Vec<String>,
+    /// What is lost.
+    pub lost: Vec<Lost>,
     /// Files that were written anew, in the folder of the store.
     pub written: Vec<String>,
     /// Where the former files are; none if none was replaced.
@@ -70,7 +70,7 @@ impl Closed {
         if seen >= survey.end {
             survey.lose(seen.next(), "the index has seen more");
         }
-        let lost = survey.damages.iter().filter_map(|damage| damage.lost).map(|lost| format!("{} lost", positions(lost)));
+        let lost = survey.damages.iter().filter_map(|damage| damage.lost).map(Lost::of);
         let mut salvaged = Salvaged { lost: lost.collect(), written: Vec::new(), kept_in: None, begins: survey.end };
 
         // In this order: what was begun is found again if it is cut short, and nothing ever trusts an index of the former files.
