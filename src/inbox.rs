@@ -196,7 +196,7 @@ fn fitting(messages: &[Stored]) -> usize {
 const FINGERPRINT: u8 = 1;
 
 /// Tells contents apart: the whole normalised message as the client sent it, without its id.
-fn fingerprint(content: &pb::CimMessage) -> Vec<u8> {
+pub(crate) fn fingerprint(content: &pb::CimMessage) -> Vec<u8> {
     let digest = Sha256::digest(wire::encode(content));
     let mut fingerprint = vec![FINGERPRINT];
     fingerprint.extend_from_slice(&digest[..16]);

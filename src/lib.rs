@@ -35,6 +35,7 @@ pub mod error;
 pub mod feed;
 pub mod grpc;
 pub mod http;
+pub mod import;
 pub mod inbox;
 pub mod listener;
 pub mod message;

@@ -237,7 +237,7 @@ fn key(header: &pb::Header) -> Option<SessionKey> {
 }
 
 /// The type of a channel, within which an address names one customer. A channel that is not registered is a type of its own.
-const fn channel_type(service_identifier: &str) -> &str {
+pub(crate) const fn channel_type(service_identifier: &str) -> &str {
     service_identifier
 }
 
@@ -306,7 +306,7 @@ fn note_rerouting(submission: &mut Submission, sent: pb::Header, sent_numbers: w
     }
 }
 
-fn entry(message: pb::CimMessage, session: Option<Session>, submission: Option<Submission>) -> Entry {
+pub(crate) fn entry(message: pb::CimMessage, session: Option<Session>, submission: Option<Submission>) -> Entry {
     Entry {
         audiences: vec![message::audience(&message).into()],
         ephemeral: message::is_typing(&message),
@@ -315,6 +315,20 @@ fn entry(message: pb::CimMessage, session: Option<Session>, submission: Option<S
         submission,
         ..Entry::default()
     }
+}
+
+/// Who a notice of the gateway's is for.
+pub(crate) const NOTICE_AUDIENCES: [Audience; 2] = [Audience::Customer, Audience::Platform];
+
+/// True for what the gateway tells about a session.
+pub(crate) fn is_notice(message: &pb::CimMessage) -> bool {
+    let sender = message.header.as_ref().and_then(|header| header.sender.as_ref());
+    let of_session = matches!(
+        message::kind(message),
+        Some(Kind::Notification(notification))
+            if matches!(notification.notification_type.as_deref(), Some("CHANNEL_SESSION_STARTED" | "CHANNEL_SESSION_ENDED"))
+    );
+    of_session && sender.is_some_and(|sender| sender.id.as_deref() == Some(GATEWAY) && sender.r#type() == SenderType::System)
 }
 
 /// What the gateway tells both sides about a session, with every header field that they read.
@@ -350,7 +364,7 @@ fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Tim
         ..pb::CimMessage::default()
     };
     Entry {
-        audiences: vec![Audience::Customer.into(), Audience::Platform.into()],
+        audiences: NOTICE_AUDIENCES.map(i32::from).to_vec(),
         message: Some(message),
         session: Some(session.clone()),
         ..Entry::default()

@@ -1,6 +1,7 @@
 //! How a command fails, and its exit code.
 
 use cim_gateway::config::ConfigError;
+use cim_gateway::store::embedded::OpenError;
 use std::{io, process::ExitCode};
 
 /// Wrong usage or configuration: EX_USAGE of sysexits.h.
@@ -17,6 +18,12 @@ pub(crate) enum Failure {
     Told,
     /// Nobody reads what it prints.
     ClosedPipe,
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        Self::Failed(error.to_string())
+    }
 }
 
 impl Failure {

@@ -1,6 +1,6 @@
 //! Where a message is read from.
 
-use std::io::{self, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::{convert::Infallible, fmt, fs, path::PathBuf, str::FromStr};
 
 /// A file, or standard input, written `-`.
@@ -21,6 +21,17 @@ impl Input {
             Self::File(path) => fs::read(path),
         };
         bytes.map_err(|e| format!("cannot be read: {e}"))
+    }
+
+    /// Its lines, to be read one by one; or why there are none, to be read after its name and a colon.
+    pub(super) fn lines(&self) -> Result<Box<dyn BufRead>, String> {
+        match self {
+            Self::Stdin => Ok(Box::new(BufReader::new(io::stdin()))),
+            Self::File(path) => {
+                let file = fs::File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
+                Ok(Box::new(BufReader::new(file)))
+            }
+        }
     }
 }
 

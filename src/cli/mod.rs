@@ -1,14 +1,22 @@
 //! The commands, one file each, and what they share.
 
+mod backup;
 mod check_config;
 mod completions;
 mod config;
+mod data_dir;
+mod export;
 mod failure;
+mod fsck;
 mod get;
 mod health;
+mod import;
 mod input;
 mod output;
 mod pretty;
+mod progress;
+mod reindex;
+mod restore;
 mod send;
 mod serve;
 mod server;
@@ -40,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   cim-gateway --config gateway.toml          start with a configuration
   cim-gateway send hello.json                send a message
   cim-gateway tail --from earliest           watch what was and is accepted
+  cim-gateway backup /backups/today          copy the store, while it is in use
 
 Exit codes: 0 done, 1 failed, 64 wrong usage or configuration.";
 
@@ -63,6 +72,18 @@ enum Command {
     Transcode(transcode::Options),
     /// Check messages against every rule, without sending them
     Validate(validate::Options),
+    /// Copy the store, while a gateway uses it
+    Backup(backup::Options),
+    /// Make a store of a backup
+    Restore(restore::Options),
+    /// Print the messages of the store as JSON lines, while a gateway uses it
+    Export(export::Options),
+    /// Take exported messages into the store
+    Import(import::Options),
+    /// Check every byte of the store; salvage what is whole of a damaged one
+    Fsck(fsck::Options),
+    /// Make the index of the store again from its log
+    Reindex(reindex::Options),
     /// Print what makes a shell complete this command line
     Completions(completions::Options),
 }
@@ -80,6 +101,12 @@ impl Cli {
             Command::Health(options) => health::run(&options),
             Command::Transcode(options) => transcode::run(&options),
             Command::Validate(options) => validate::run(&options),
+            Command::Backup(options) => backup::run(&options),
+            Command::Restore(options) => restore::run(&options),
+            Command::Export(options) => export::run(&options),
+            Command::Import(options) => import::run(&options),
+            Command::Fsck(options) => fsck::run(&options),
+            Command::Reindex(options) => reindex::run(&options),
             Command::Completions(options) => completions::run(&options),
         }
     }

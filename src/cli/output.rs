@@ -9,6 +9,19 @@ pub(super) fn print(bytes: impl AsRef<[u8]>) -> Result<(), Failure> {
     out.write_all(bytes.as_ref()).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
 }
 
+/// A number of things.
+pub(super) fn counted(number: impl TryInto<u64>, thing: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
+/// Positions of a log.
+pub(super) fn positions(oldest: u64, last: u64) -> String {
+    if last < oldest { "no entries".into() } else { format!("positions {oldest} to {last}") }
+}
+
 /// `text` on one line of at most `most` characters, without any that a terminal would obey or that would turn what it shows around:
 /// what strangers send must not draw on the operator's screen.
 pub(super) fn tame(text: &str, most: usize) -> String {

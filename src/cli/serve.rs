@@ -1,9 +1,9 @@
 //! `serve`: starts the gateway and serves until a signal.
 
-use super::{failure::Failure, settings::Settings};
+use super::{data_dir::DataDir, failure::Failure};
 use cim_gateway::{app, telemetry};
 use clap::Args;
-use std::{error::Error, io, path::PathBuf};
+use std::{error::Error, io};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Debug, Args)]
@@ -14,17 +14,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 The first SIGTERM or SIGINT ends it in order, within shutdown.grace; the second ends it at once.")]
 pub(super) struct Options {
     #[command(flatten)]
-    settings: Settings,
-    /// Folder of the embedded store; overrides store.embedded.data_dir
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    data_dir: DataDir,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let mut config = options.settings.load()?;
-    if let Some(folder) = &options.data_dir {
-        config.store.embedded.data_dir.clone_from(folder);
-    }
+    let config = options.data_dir.load()?;
     telemetry::init(&config.log);
     let runtime = tokio::runtime::Runtime::new().map_err(|e| Failure::Failed(format!("no threads to serve with: {e}")))?;
     let served = runtime.block_on(async {

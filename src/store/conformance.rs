@@ -548,7 +548,7 @@ pub(super) async fn look<T: Send>(store: &dyn Store, answer: impl Fn(&dyn Facts)
     found.expect("the stage has run")
 }
 
-async fn history(store: &dyn Store, conversation: &str, before: Option<Position>, limit: usize) -> Option<Vec<u64>> {
+pub(super) async fn history(store: &dyn Store, conversation: &str, before: Option<Position>, limit: usize) -> Option<Vec<u64>> {
     let page = store.history(conversation, before, limit).await.expect("can be read")?;
     Some(page.iter().map(|stored| stored.position.0).collect())
 }

@@ -1,9 +1,10 @@
-//! What a log is, beside its entries: its id, its history and the oldest position that is kept. Every change is synced before it
+//! What a log is, beside its entries: its id, its histories and the oldest position that is kept. Every change is synced before it
 //! counts, because nothing else could tell it again.
 
-use super::Position;
 use super::hash::HashKey;
+use super::{Cursor, Position};
 use rusqlite::{Connection, OptionalExtension as _, params};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Version of the control file.
@@ -20,19 +21,56 @@ pub enum ControlError {
     Version(i64),
 }
 
+/// The histories of a log: each epoch, and the first position that was written in it. They outlive what retention drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Epochs(BTreeMap<u64, Position>);
+
+impl Epochs {
+    /// The histories with these numbers, each with its first position.
+    pub(crate) fn new(epochs: impl IntoIterator<Item = (u64, Position)>) -> Self {
+        Self(epochs.into_iter().collect())
+    }
+
+    /// The history that is written now; 0 if there is none.
+    pub(crate) fn current(&self) -> u64 {
+        self.0.keys().next_back().copied().unwrap_or_default()
+    }
+
+    /// True for the number of a history of this log.
+    pub(crate) fn contains(&self, epoch: u64) -> bool {
+        self.0.contains_key(&epoch)
+    }
+
+    /// True if a cursor stands at an entry of this log, which ends with `end`: a position lasts until the next epoch begins.
+    pub(crate) fn know(&self, cursor: Cursor, end: Position) -> bool {
+        let next = self.0.range(cursor.epoch.saturating_add(1)..).next();
+        self.contains(cursor.epoch) && cursor.position <= end && next.is_none_or(|(_, first)| cursor.position < *first)
+    }
+}
+
 /// The control file of a log.
 #[derive(Debug)]
 pub(crate) struct Control {
     connection: parking_lot::Mutex<Connection>,
     /// The id of the log.
     pub(crate) key: HashKey,
-    /// The history that is written now.
-    pub(crate) epoch: u64,
+    /// Its histories.
+    pub(crate) epochs: Epochs,
 }
 
 impl Control {
     /// Opens the control file at `path`, or makes one for a new log.
     pub(crate) fn open(path: &Path) -> Result<Self, ControlError> {
+        let new = || (HashKey::fresh(), Epochs::new([(fresh_epoch(0), Position(1))]), Position(1));
+        Self::open_or(path, new)
+    }
+
+    /// Makes the control file of a log that has lost its own.
+    pub(crate) fn make(path: &Path, key: HashKey, epochs: &Epochs, oldest: Position) -> Result<Self, ControlError> {
+        Self::open_or(path, || (key, epochs.clone(), oldest))
+    }
+
+    fn open_or(path: &Path, new: impl FnOnce() -> (HashKey, Epochs, Position)) -> Result<Self, ControlError> {
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "delete")?;
         connection.pragma_update(None, "synchronous", "extra")?;
@@ -41,19 +79,33 @@ impl Control {
         match version {
             VERSION => {}
             0 => {
+                let (key, epochs, oldest) = new();
                 let transaction = connection.transaction()?;
-                transaction
-                    .execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID")?;
-                let sql = "INSERT INTO meta VALUES ('log', ?1), ('epoch', ?2), ('oldest', 1)";
-                transaction.execute(sql, params![HashKey::fresh().0, fresh_epoch(0).cast_signed()])?;
+                transaction.execute_batch(
+                    "CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+                     CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTEGER NOT NULL) STRICT",
+                )?;
+                let sql = "INSERT INTO meta VALUES ('log', ?1), ('oldest', ?2)";
+                transaction.execute(sql, params![key.0, oldest.0.cast_signed()])?;
+                for (number, first) in &epochs.0 {
+                    insert_epoch(&transaction, *number, *first)?;
+                }
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 transaction.commit()?;
             }
             other => return Err(ControlError::Version(other)),
         }
         let key = connection.query_row("SELECT value FROM meta WHERE key = 'log'", [], |row| row.get(0))?;
-        let epoch: i64 = connection.query_row("SELECT value FROM meta WHERE key = 'epoch'", [], |row| row.get(0))?;
-        Ok(Self { connection: parking_lot::Mutex::new(connection), key: HashKey(key), epoch: epoch.cast_unsigned() })
+        let epochs = read_epochs(&connection)?;
+        Ok(Self { connection: parking_lot::Mutex::new(connection), key: HashKey(key), epochs })
+    }
+
+    /// Checks the whole file; what SQLite finds wrong, or nothing.
+    pub(crate) fn check(&self) -> Result<Vec<String>, ControlError> {
+        let connection = self.connection.lock();
+        let mut statement = connection.prepare("PRAGMA integrity_check")?;
+        let found: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        Ok(found.into_iter().filter(|line| line != "ok").collect())
     }
 
     /// The oldest position that is kept. What lies below may be there in part.
@@ -71,11 +123,11 @@ impl Control {
         Ok(())
     }
 
-    /// Begins another history: from now on positions may mean other entries than before.
-    pub(crate) fn begin_epoch(&mut self) -> Result<(), ControlError> {
-        self.epoch = fresh_epoch(self.epoch);
-        let sql = "UPDATE meta SET value = ?1 WHERE key = 'epoch'";
-        self.connection.lock().execute(sql, [self.epoch.cast_signed()])?;
+    /// Begins another history at `first`: from there on positions may mean other entries than before.
+    pub(crate) fn begin_epoch(&mut self, first: Position) -> Result<(), ControlError> {
+        let number = fresh_epoch(self.epochs.current());
+        insert_epoch(&self.connection.lock(), number, first)?;
+        self.epochs.0.insert(number, first);
         Ok(())
     }
 
@@ -83,6 +135,20 @@ impl Control {
     pub(crate) fn back_up(&self, path: &Path) -> Result<(), ControlError> {
         Ok(self.connection.lock().backup("main", path, None::<fn(rusqlite::backup::Progress)>)?)
     }
+}
+
+fn insert_epoch(connection: &Connection, number: u64, first: Position) -> rusqlite::Result<()> {
+    let numbers = [number, first.0].map(u64::cast_signed);
+    connection.execute("INSERT INTO epoch VALUES (?1, ?2)", numbers).map(drop)
+}
+
+fn read_epochs(connection: &Connection) -> rusqlite::Result<Epochs> {
+    let mut statement = connection.prepare("SELECT number, first FROM epoch")?;
+    let epochs = statement.query_map([], |row| {
+        let numbers: [i64; 2] = [row.get(0)?, row.get(1)?];
+        Ok((numbers[0].cast_unsigned(), Position(numbers[1].cast_unsigned())))
+    })?;
+    Ok(Epochs(epochs.collect::<Result<_, _>>()?))
 }
 
 /// A number that no epoch before had, on this machine or on the one that a backup came from: the time, in milliseconds.
@@ -101,18 +167,29 @@ mod tests {
         let path = folder.path().join("control.db");
         let mut control = Control::open(&path).expect("can be made");
         assert_eq!(control.oldest().expect("can be read"), Position(1));
-        let (key, epoch) = (control.key, control.epoch);
+        let (key, epoch) = (control.key, control.epochs.current());
         control.set_oldest(Position(77)).expect("can be written");
-        control.begin_epoch().expect("can be written");
-        assert!(control.epoch > epoch);
+        control.begin_epoch(Position(99)).expect("can be written");
+        assert!(control.epochs.current() > epoch && control.epochs.contains(epoch));
         let copy = folder.path().join("copy.db");
         control.back_up(&copy).expect("can be copied");
-        let epoch = control.epoch;
+        let epochs = control.epochs.clone();
         drop(control);
         for path in [path, copy] {
             let again = Control::open(&path).expect("can be opened");
-            assert_eq!((again.key, again.epoch, again.oldest().expect("can be read")), (key, epoch, Position(77)));
+            assert_eq!((again.key, again.oldest().expect("can be read")), (key, Position(77)));
+            assert_eq!(again.epochs, epochs);
+            assert_eq!(again.check().expect("can be read"), [""; 0]);
         }
+    }
+
+    #[test]
+    fn a_position_lasts_until_the_next_epoch_begins() {
+        // The second epoch has no entries.
+        let epochs = Epochs::new([(10, Position(1)), (20, Position(8)), (30, Position(8))]);
+        let know = |epoch, position| epochs.know(Cursor { epoch, position: Position(position) }, Position(12));
+        assert!(know(10, 0) && know(10, 7) && know(20, 7) && know(30, 7) && know(30, 12));
+        assert!(!know(10, 8) && !know(20, 8) && !know(30, 13) && !know(9, 1) && !know(15, 1) && !know(31, 1));
     }
 
     #[test]

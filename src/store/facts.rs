@@ -113,6 +113,18 @@ pub(super) fn id_hash(key: HashKey, id: &str) -> i64 {
     key.hash(id.as_bytes()).cast_signed()
 }
 
+/// The keys under which a message is found: of the id it has, and of the one the client sent.
+pub(super) fn id_keys(hashes: HashKey, stored: &Stored) -> impl Iterator<Item = IdKey> + use<> {
+    let fingerprint = stored.entry.submission.as_ref().map_or(&[][..], |submission| &submission.fingerprint);
+    let key = |id: &str, renewed| IdKey {
+        hash: id_hash(hashes, id),
+        content: content(renewed, fingerprint),
+        position: stored.position,
+    };
+    let own = key(stored.id(), false);
+    std::iter::once(own).chain(stored.submitted_id().map(|claimed| key(claimed, true)))
+}
+
 /// A fact and the entry that told it last.
 #[derive(Debug, PartialEq)]
 pub(super) struct Latest<T> {
@@ -255,24 +267,12 @@ impl State {
         if entry.ephemeral || entry.message.is_none() {
             return;
         }
-        for key in self.id_keys(stored) {
+        for key in id_keys(self.key, stored) {
             self.ids.insert(key, session.clone());
         }
         if let Some(conversation) = session.and_then(|session| self.conversations.get_mut(&session.conversation_id)) {
             conversation.newest = *position;
         }
-    }
-
-    /// The keys under which a message is found: of the id it has, and of the one the client sent.
-    fn id_keys(&self, stored: &Stored) -> impl Iterator<Item = IdKey> + use<> {
-        let fingerprint = stored.entry.submission.as_ref().map_or(&[][..], |submission| &submission.fingerprint);
-        let key = |id: &str, renewed| IdKey {
-            hash: id_hash(self.key, id),
-            content: content(renewed, fingerprint),
-            position: stored.position,
-        };
-        let own = key(stored.id(), false);
-        std::iter::once(own).chain(stored.submitted_id().map(|claimed| key(claimed, true)))
     }
 
     fn apply_carried(&mut self, told: Position, carried: &pb::store::Carried) {
@@ -361,7 +361,7 @@ impl State {
     /// Drops the oldest entry, and every fact that no younger entry tells.
     pub(super) fn forget(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
-        for key in self.id_keys(stored) {
+        for key in id_keys(self.key, stored) {
             self.ids.remove(&key);
         }
         let Some(session) = &entry.session else { return };

@@ -70,7 +70,7 @@ impl Core {
         Self {
             options,
             key: control.key,
-            epoch: control.epoch,
+            epoch: control.epochs.current(),
             control,
             index,
             segments: log.segments,

@@ -17,7 +17,8 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub use open::{OpenError, Opening, open};
+pub(crate) use open::{Files, reindex_locked};
+pub use open::{OpenError, Opening, open, reindex};
 pub use options::Options;
 
 use self::core::Core;
@@ -90,13 +91,7 @@ impl Store for Embedded {
 
     fn knows(&self, cursor: Cursor) -> bool {
         let end = self.core.tail.lock().durable;
-        let epochs = self.core.segments.epochs();
-        // A position lasts until the epoch after its own begins.
-        let next = epochs.range(cursor.epoch.saturating_add(1)..).next().map(|(_, first)| *first);
-        let is_known = cursor.epoch == self.core.epoch || epochs.contains_key(&cursor.epoch);
-        let is_former = epochs.keys().next().is_some_and(|oldest| cursor.epoch < *oldest);
-        // Of an epoch of which nothing is kept only the oldest cursor can still be told from a forged one: it has expired.
-        (is_known || is_former) && cursor.position <= end && next.is_none_or(|first| cursor.position < first)
+        self.core.control.epochs.know(cursor, end)
     }
 
     fn durable(&self) -> watch::Receiver<Position> {

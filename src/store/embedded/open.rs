@@ -4,12 +4,12 @@ use super::Embedded;
 use super::core::{Core, Parts, each_entry};
 use super::options::Options;
 use super::threads::Threads;
-use crate::store::Position;
 use crate::store::control::{Control, ControlError};
 use crate::store::disk::{Directory, Disk};
 use crate::store::index::{Index, IndexError};
 use crate::store::log::{self, Known, LogError, Opened, Place};
 use crate::store::tail::Tail;
+use crate::store::{Position, Store as _};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,12 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("{} is in use by another process", .0.display())]
     InUse(PathBuf),
+    /// There is none.
+    #[error("{} holds no store: it has no control.db", .0.display())]
+    NoStore(PathBuf),
+    /// Something else is where one is to be made.
+    #[error("{} is not empty", .0.display())]
+    NotEmpty(PathBuf),
     /// The system refused.
     #[error("{} cannot be {action}: {cause}", .path.display())]
     Io {
@@ -65,6 +71,12 @@ pub(crate) struct Files {
 }
 
 impl Files {
+    /// The files of the store that is in `folder`.
+    pub(crate) fn existing(folder: &Path) -> Result<Self, OpenError> {
+        let files = Self { folder: folder.to_owned() };
+        if files.control().is_file() { Ok(files) } else { Err(OpenError::NoStore(files.folder)) }
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.folder.join("log")
     }
@@ -75,6 +87,11 @@ impl Files {
 
     pub(crate) fn control(&self) -> PathBuf {
         self.folder.join("control.db")
+    }
+
+    /// The folder of the log, which is made if it is missing.
+    pub(crate) fn make_log(&self) -> Result<Directory, OpenError> {
+        Directory::new(&self.log()).map_err(|cause| OpenError::Io { path: self.log(), action: "made", cause })
     }
 
     /// Takes the lock that keeps other processes out for as long as it is held.
@@ -96,16 +113,51 @@ impl Files {
 /// Opens the store in `folder`, or makes one where there is none. Blocks meanwhile, and tells `progress` how far it is: making the
 /// index again reads the whole log.
 pub fn open(folder: &Path, options: Options, progress: &dyn Fn(Opening)) -> Result<Embedded, OpenError> {
-    let io = |path: &Path, action| {
-        let path = path.to_owned();
-        move |cause| OpenError::Io { path, action, cause }
-    };
     let files = Files { folder: folder.to_owned() };
-    let log = Directory::new(&files.log()).map_err(io(&files.log(), "made"))?;
+    let log = files.make_log()?;
     let lock = files.lock()?;
     let core = open_on(Arc::new(log), &files, options, progress)?;
+    serve(core, lock, folder)
+}
+
+/// Makes the index of the store in `folder` again from its log. The former one stays unless the log has all that it knew of.
+/// Blocks meanwhile, and tells `progress` how far it is. Returns the last position.
+pub fn reindex(folder: &Path, options: Options, progress: &dyn Fn(Opening)) -> Result<Position, OpenError> {
+    let files = Files::existing(folder)?;
+    let log: Arc<dyn Disk> = Arc::new(files.make_log()?);
+    let lock = files.lock()?;
+    reindex_locked(log, &files, lock, options, progress)
+}
+
+/// As [`reindex`], for whoever has the lock already.
+pub(crate) fn reindex_locked(
+    log: Arc<dyn Disk>,
+    files: &Files,
+    lock: File,
+    options: Options,
+    progress: &dyn Fn(Opening),
+) -> Result<Position, OpenError> {
+    progress(Opening::Recovering);
+    let control = Control::open(&files.control())?;
+    // An index that is damaged cannot tell what it has seen.
+    let seen = Index::open(&files.index(), control.key).and_then(|index| index.position()).unwrap_or_default();
+    let epoch = control.epochs.current();
+    let known = Known { key: control.key, epoch, oldest: control.oldest()?, durable: seen };
+    drop((log::open(log.clone(), known, options.segment_bytes)?, control));
+    let removed = Index::remove(&files.index());
+    removed.map_err(|cause| OpenError::Io { path: files.index(), action: "removed", cause })?;
+    let core = open_on(log, files, options, progress)?;
+    let store = serve(core, lock, &files.folder)?;
+    // Closing takes what is left in the tail into the index.
+    store.close();
+    Ok(store.span().end)
+}
+
+/// Starts what makes the store go on.
+fn serve(core: Core, lock: File, folder: &Path) -> Result<Embedded, OpenError> {
     let core = Arc::new(core);
-    let threads = Threads::start(&core, Some(lock)).map_err(io(folder, "served by threads"))?;
+    let threads = Threads::start(&core, Some(lock));
+    let threads = threads.map_err(|cause| OpenError::Io { path: folder.to_owned(), action: "served by threads", cause })?;
     Ok(Embedded { core, threads: Arc::new(threads) })
 }
 
@@ -120,7 +172,7 @@ pub(super) fn open_on(
     let control = Control::open(&files.control())?;
     let oldest = control.oldest()?;
     let index = open_index(&files.index(), control.key)?;
-    let known = Known { key: control.key, epoch: control.epoch, oldest, durable: index.position()? };
+    let known = Known { key: control.key, epoch: control.epochs.current(), oldest, durable: index.position()? };
     let log = log::open(disk, known, options.segment_bytes)?;
     if log.cut > 0 {
         tracing::warn!(bytes = log.cut, end = %log.end, "a write that was cut short is removed; none of it was acknowledged");

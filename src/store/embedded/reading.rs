@@ -291,7 +291,10 @@ impl Core {
             && let Some(stored) = self.entry(next)?
         {
             next = older(&stored);
-            page.push(stored);
+            // What was lost has no message, but still leads on.
+            if stored.entry.message.is_some() {
+                page.push(stored);
+            }
         }
         Ok(Some(page))
     }

@@ -5,7 +5,7 @@ use super::{Index, IndexError};
 use crate::pb;
 use crate::pb::store::Session;
 use crate::store::bloom::Bloom;
-use crate::store::facts::{Common, CustomerFacts, Rank, SessionKey, content, id_hash};
+use crate::store::facts::{Common, CustomerFacts, IdKey, Rank, SessionKey, content, id_hash};
 use crate::store::log::{Block, Place};
 use crate::store::{Position, clock};
 use prost::Message as _;
@@ -203,6 +203,15 @@ impl<'i> Lookup<'i> {
         let Some((_, Some(number))) = found.into_iter().max_by_key(|(position, _)| *position) else { return Ok(None) };
         let mut statement = self.connection().prepare_cached("SELECT id FROM session WHERE number = ?1")?;
         Ok(statement.query_row([number], |row| row.get(0)).optional()?)
+    }
+
+    /// True if a message is found under one of its ids.
+    pub(crate) fn holds(&self, key: &IdKey) -> Result<bool, IndexError> {
+        let runs = self.index.runs();
+        let Some(run) = runs.iter().find(|run| run.first <= key.position && key.position <= run.last) else { return Ok(false) };
+        let condition = "hash = ?1 AND content = ?2 AND position = ?3";
+        let found = self.positions(run, condition, params![key.hash, key.content, key.position.0.cast_signed()])?;
+        Ok(!found.is_empty() && run.filter.may_hold(key.hash.cast_unsigned()))
     }
 
     fn positions(&self, run: &Run, condition: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Vec<Position>> {

@@ -10,15 +10,21 @@
 //!   segment is durable: opening can itself be cut short anywhere, any number of times.
 
 mod block;
+mod follow;
 mod format;
 mod recovery;
 mod segment;
+mod survey;
 mod writer;
 
 pub(crate) use block::{Block, BlockBuilder};
-pub(crate) use format::{BATCH_HEADER, BatchHeader, Hints, Malformed, Record, Sieve, records};
+pub(crate) use follow::Follower;
+pub(crate) use format::{
+    BATCH_HEADER, BatchHeader, Hints, Malformed, RECORD_HEADER, Record, SEGMENT_HEADER, SegmentHeader, Sieve, records,
+};
 pub(crate) use recovery::{Known, Opened, open, replay};
-pub(crate) use segment::{Buffer, Segments, name_of};
+pub(crate) use segment::{Buffer, Look, Segments, look, name_of, position_of};
+pub(crate) use survey::{Expected, Piece, Survey, Surveyed, headers, survey};
 pub(crate) use writer::{Place, Spare, WriteError, Writer};
 
 use super::Position;

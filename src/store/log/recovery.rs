@@ -2,7 +2,7 @@
 
 use super::LogError;
 use super::format::{BATCH_HEADER, BatchHeader, Malformed, SegmentHeader};
-use super::segment::{About, Buffer, Found, Look, Scanned, Segments, look, name_of, position_of, scan};
+use super::segment::{Buffer, Found, Look, Scanned, Segments, look, name_of, position_of, scan};
 use super::writer::{Identity, Place, TEMPORARY, WriteError, Writer};
 use crate::store::Position;
 use crate::store::disk::{Disk, File, read_full};
@@ -47,9 +47,9 @@ pub(crate) fn open(disk: Arc<dyn Disk>, known: Known, segment_bytes: u64) -> Res
         return Err(LogError::Missing { needed: known.durable.next(), found: end, what });
     }
     for first in &firsts {
-        let header = header_of(&segments, *first, known.key)?;
+        check_header(&segments, *first, known.key)?;
         let bytes = segments.open(*first).and_then(|file| file.len()).map_err(LogError::io(name_of(*first), "read"))?;
-        segments.add(*first, About { epoch: header.epoch, bytes });
+        segments.add(*first, bytes);
     }
 
     let identity = Identity { key: known.key, epoch: known.epoch, run: fresh_run() };
@@ -97,7 +97,7 @@ fn found_segments(segments: &Segments, known: Known) -> Result<Vec<Position>, Lo
     }
 }
 
-fn header_of(segments: &Segments, first: Position, key: HashKey) -> Result<SegmentHeader, LogError> {
+fn check_header(segments: &Segments, first: Position, key: HashKey) -> Result<(), LogError> {
     let name = name_of(first);
     let file = segments.open(first).map_err(LogError::io(&name, "opened"))?;
     let mut bytes = [0; super::format::SEGMENT_HEADER];
@@ -109,7 +109,7 @@ fn header_of(segments: &Segments, first: Position, key: HashKey) -> Result<Segme
     if header.first != first {
         return Err(LogError::damaged(&name, 0, format_args!("the header is of the segment {}", header.first)));
     }
-    Ok(header)
+    Ok(())
 }
 
 /// The last segment that has entries.
@@ -180,7 +180,7 @@ impl Tail {
 }
 
 /// How many bytes from `offset` on up to the last that is not zero.
-fn written_after(file: &dyn File, offset: u64, length: u64) -> std::io::Result<u64> {
+pub(super) fn written_after(file: &dyn File, offset: u64, length: u64) -> std::io::Result<u64> {
     let mut bytes = vec![0; 64 << 10];
     let (mut at, mut written) = (offset, 0);
     while at < length {

@@ -23,20 +23,12 @@ pub(crate) fn position_of(name: &str) -> Option<Position> {
     Some(Position(number)).filter(|first| digits.len() == 20 && name_of(*first) == name)
 }
 
-/// What a segment is, beside its bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct About {
-    /// The history it was written in.
-    pub(crate) epoch: u64,
-    /// Its bytes; of the one that is written to, those that it may get.
-    pub(crate) bytes: u64,
-}
-
 /// The segments that are kept. A segment ends where the next one begins.
 #[derive(Debug)]
 pub(crate) struct Segments {
     disk: Arc<dyn Disk>,
-    known: RwLock<BTreeMap<Position, About>>,
+    /// Where each begins, and its bytes; of the one that is written to, those that it may get.
+    known: RwLock<BTreeMap<Position, u64>>,
 }
 
 impl Segments {
@@ -50,21 +42,21 @@ impl Segments {
         &self.disk
     }
 
-    /// A segment that is there from now on.
-    pub(crate) fn add(&self, first: Position, about: About) {
-        self.known.write().insert(first, about);
+    /// A segment that is there from now on, and its bytes.
+    pub(crate) fn add(&self, first: Position, bytes: u64) {
+        self.known.write().insert(first, bytes);
     }
 
     /// A segment that has got all its bytes.
     pub(crate) fn complete(&self, first: Position, bytes: u64) {
-        if let Some(about) = self.known.write().get_mut(&first) {
-            about.bytes = bytes;
+        if let Some(known) = self.known.write().get_mut(&first) {
+            *known = bytes;
         }
     }
 
     /// Where each begins, and its bytes.
     pub(crate) fn sizes(&self) -> Vec<(Position, u64)> {
-        self.known.read().iter().map(|(first, about)| (*first, about.bytes)).collect()
+        self.known.read().iter().map(|(first, bytes)| (*first, *bytes)).collect()
     }
 
     /// A segment that is gone from now on.
@@ -75,15 +67,6 @@ impl Segments {
     /// Where each begins.
     pub(crate) fn firsts(&self) -> Vec<Position> {
         self.known.read().keys().copied().collect()
-    }
-
-    /// Each epoch that is kept and the first position that was written in it.
-    pub(crate) fn epochs(&self) -> BTreeMap<u64, Position> {
-        let mut epochs = BTreeMap::new();
-        for (first, about) in self.known.read().iter() {
-            epochs.entry(about.epoch).or_insert(*first);
-        }
-        epochs
     }
 
     /// Opens one to read.
@@ -144,7 +127,7 @@ pub(crate) struct Found {
 }
 
 /// How a look at a place in a segment ended.
-pub(super) enum Look<'b> {
+pub(crate) enum Look<'b> {
     /// A whole batch, and its bytes from the header on.
     Batch(Found, &'b [u8]),
     /// No batch, or not all of one.
@@ -152,7 +135,7 @@ pub(super) enum Look<'b> {
 }
 
 /// Looks for a batch at `offset`.
-pub(super) fn look<'b>(file: &dyn File, offset: u64, buffer: &'b mut Buffer) -> io::Result<Look<'b>> {
+pub(crate) fn look<'b>(file: &dyn File, offset: u64, buffer: &'b mut Buffer) -> io::Result<Look<'b>> {
     let header = match BatchHeader::decode(buffer.get(file, offset, BATCH_HEADER)?) {
         Ok(header) => header,
         Err(malformed) => return Ok(Look::None(malformed)),
@@ -223,7 +206,7 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Scanned, LogError> {
             Look::None(malformed @ Malformed::TooNew { .. }) => return Err(LogError::malformed(name, offset, malformed)),
             Look::None(malformed) => malformed,
         };
-        let later = later_batch(file, offset + SECTOR as u64, (header.run, scanned.end), &mut buffer).map_err(io())?;
+        let later = later_batch(file, offset + SECTOR as u64, Some((header.run, scanned.end)), &mut buffer).map_err(io())?;
         return match later {
             Some(later) => Err(LogError::damaged(
                 name,
@@ -238,14 +221,18 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Scanned, LogError> {
     }
 }
 
-/// The first batch from `offset` on whose header is whole, of this run and not before this position.
-fn later_batch(file: &dyn File, offset: u64, (run, end): (u64, Position), buffer: &mut Buffer) -> io::Result<Option<Found>> {
+/// The first batch from `offset` on whose header is whole; of this run and not before this position, if they are known.
+pub(super) fn later_batch(
+    file: &dyn File,
+    offset: u64,
+    known: Option<(u64, Position)>,
+    buffer: &mut Buffer,
+) -> io::Result<Option<Found>> {
     let length = file.len()?;
     let mut offset = offset.next_multiple_of(SECTOR as u64);
     while offset < length {
         if let Ok(header) = BatchHeader::decode(buffer.get(file, offset, BATCH_HEADER)?)
-            && header.run == run
-            && header.first >= end
+            && known.is_none_or(|(run, end)| header.run == run && header.first >= end)
         {
             return Ok(Some(Found { header, offset }));
         }

@@ -1,7 +1,7 @@
 //! The one writer of the log.
 
 use super::format::{BATCH_HEADER, BatchHeader, SEGMENT_HEADER, SegmentHeader};
-use super::segment::{About, Segments, name_of};
+use super::segment::{Segments, name_of};
 use crate::store::Position;
 use crate::store::disk::{Disk, File, write_all};
 use crate::store::hash::HashKey;
@@ -268,6 +268,6 @@ fn begin(
         return Err(error);
     }
     disk.sync().map_err(WriteError::Failed)?;
-    segments.add(header.first, About { epoch: header.epoch, bytes: segment_bytes });
+    segments.add(header.first, segment_bytes);
     Ok(Active { file, first: header.first, offset: bytes.len() as u64 })
 }
