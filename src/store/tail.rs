@@ -60,6 +60,9 @@ pub(super) struct Bounds {
     pub(super) staged_bytes: usize,
 }
 
+/// A frame that has its place, and what tells once it is durable.
+pub(super) type InOrder = (Vec<Stored>, oneshot::Receiver<Result<(), Error>>);
+
 /// Frames that are written at once.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -171,12 +174,7 @@ impl Tail {
     }
 
     /// Gives a frame its place at the end.
-    pub(super) fn stage(
-        &mut self,
-        frame: Frame,
-        claim: Option<Claim>,
-        index: &Index,
-    ) -> Result<(Vec<Stored>, oneshot::Receiver<Result<(), Error>>), IndexError> {
+    pub(super) fn stage(&mut self, frame: Frame, claim: Option<Claim>, index: &Index) -> Result<InOrder, IndexError> {
         self.accepted_at = clock::now_after(self.accepted_at);
         let accepted_at = Some(clock::from_nanos(self.accepted_at));
         // Looked up before anything changes, so that a failure leaves nothing behind.

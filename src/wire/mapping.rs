@@ -191,8 +191,8 @@ fn page() -> String {
     let pool = DescriptorPool::decode(pb::DESCRIPTORS).expect("the descriptors are valid");
     let files = FILES.map(|name| pool.get_file_by_name(name).unwrap_or_else(|| panic!("there is no {name}")));
     let mut page = HEAD.to_owned();
-    files.iter().flat_map(|file| file.messages()).for_each(|described| message(&mut page, &described));
-    files.iter().flat_map(|file| file.enums()).for_each(|set| closed_set(&mut page, &set));
+    files.iter().flat_map(prost_reflect::FileDescriptor::messages).for_each(|described| message(&mut page, &described));
+    files.iter().flat_map(prost_reflect::FileDescriptor::enums).for_each(|set| closed_set(&mut page, &set));
     page
 }
 

@@ -83,7 +83,7 @@ impl Mounted {
 
     /// Bytes that are free.
     pub fn free(&self) -> u64 {
-        let stat = rustix::fs::statvfs(&self.path()).expect("it is mounted");
+        let stat = rustix::fs::statvfs(self.path()).expect("it is mounted");
         stat.f_bavail * stat.f_frsize
     }
 }

@@ -110,7 +110,7 @@ impl Closed {
             findings.extend(against.finish(survey.end));
         }
         if let Some(Ok(index)) = &index {
-            let wrong = index.check().map_or_else(|error| vec![error.to_string()], |found| found);
+            let wrong = index.check().unwrap_or_else(|error| vec![error.to_string()]);
             findings.extend(wrong.into_iter().map(index_finding));
         }
         findings.extend(of_log(&survey));

@@ -6,22 +6,19 @@ use crate::store::control::Control;
 use crate::store::hash::HashKey;
 use crate::store::index::{Index, IndexError, Merge};
 use crate::store::log::{self, BatchHeader, LogError, Place, Segments, Spare, WriteError, Writer};
-use crate::store::tail::{Batch, Layers, Tail};
+use crate::store::tail::{Batch, InOrder, Layers, Tail};
 use crate::store::{AppendError, Claim, Error, Health, Position, Stage, Staged, Stored};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// Longest that a caller waits for room.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Most callers that wait for room at a time.
 const WAITING: usize = 10_000;
-
-/// A frame that has its place, and what tells once it is durable.
-type InOrder = (Vec<Stored>, oneshot::Receiver<Result<(), Error>>);
 
 /// See the module.
 #[derive(Debug)]

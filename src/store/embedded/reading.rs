@@ -325,7 +325,7 @@ impl Core {
         let in_tail = {
             let tail = self.tail.lock();
             let blocks = tail.blocks.iter().cloned().chain(tail.open_block());
-            blocks.filter(|block| block.accepted_at < time).last()
+            blocks.rev().find(|block| block.accepted_at < time)
         };
         let block = match in_tail {
             Some(block) => Some(block),

@@ -10,6 +10,9 @@ use crate::store::hash::HashKey;
 use std::io;
 use std::sync::Arc;
 
+/// Where a batch is, its header, and its bytes from the header on.
+type Batch<'b> = (Place, BatchHeader, &'b [u8]);
+
 /// The way through one segment.
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -44,7 +47,7 @@ impl Follower {
 
     /// The next batch and its bytes; none where there is none yet. Entries from `end` on are not read: they stand in the next
     /// segment, too.
-    pub(crate) fn next(&mut self, end: Option<Position>) -> Result<Option<(Place, BatchHeader, &[u8])>, LogError> {
+    pub(crate) fn next(&mut self, end: Option<Position>) -> Result<Option<Batch<'_>>, LogError> {
         if end.is_some_and(|end| self.at >= end) {
             return Ok(None);
         }

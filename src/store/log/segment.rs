@@ -150,8 +150,6 @@ pub(crate) fn look<'b>(file: &dyn File, offset: u64, buffer: &'b mut Buffer) -> 
 /// What one pass through a segment found.
 #[derive(Debug)]
 pub(super) struct Scanned {
-    /// Its header.
-    pub(super) header: SegmentHeader,
     /// Its last batch that has records, and the one before that.
     pub(super) last: Option<Found>,
     /// Link for what follows the batch before [`Self::last`].
@@ -175,7 +173,6 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Scanned, LogError> {
     // It was durable before the segment got its name.
     let header = SegmentHeader::decode(bytes).map_err(|malformed| LogError::malformed(name, 0, malformed))?;
     let mut scanned = Scanned {
-        header,
         last: None,
         link_before_last: header.link,
         link: header.link,
