@@ -85,6 +85,14 @@ impl Roster {
         self.state.lock().readers.remove(tray);
     }
 
+    /// Before which position nothing is left for a live reader that was given everything up to `position`, and notes that it tells
+    /// so. None if something lies on its tray, or it is no longer live.
+    pub(super) fn tell(&self, tray: &Tray, position: Position) -> Option<Position> {
+        // In this order: what lies on the tray by the time that it is looked at is all that there is up to here.
+        let position = self.matched().max(position);
+        tray.tell(position).then_some(position)
+    }
+
     /// How far the matcher has come. Whoever looks at a tray after that finds all that it holds up to there.
     pub(super) fn matched(&self) -> Position {
         Position(self.matched.load(Ordering::Acquire))

@@ -149,13 +149,9 @@ impl Subscription {
             },
             () = sleep_until(self.next_heartbeat) => {}
         }
-        // In this order: see the protocol.
-        let position = self.roster.matched().max(self.position);
-        if self.tray.tell(position) {
-            self.position = position;
-            return Ok(Some(self.beat()));
-        }
-        Ok(None)
+        let Some(position) = self.roster.tell(&self.tray, self.position) else { return Ok(None) };
+        self.position = position;
+        Ok(Some(self.beat()))
     }
 
     /// The event of an entry; none if it is stale.

@@ -142,6 +142,43 @@ proptest! {
     }
 }
 
+/// The matcher lays out at full speed; a reader takes, and tells where it is whenever it may.
+#[test]
+fn a_live_reader_never_tells_a_position_before_it_was_given_what_lies_up_to_it() {
+    const ENTRIES: u64 = 300_000;
+    let roster = Roster::new(Position(0), u64::MAX);
+    let tray = Arc::new(tray::Tray::new(Filter::default(), Page { entries: usize::MAX, bytes: usize::MAX }));
+    assert_eq!(roster.join(&tray, Position(0), Position(0)), Ok(true));
+    let entry = Arc::new(says("a"));
+    let told = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for first in (1..=ENTRIES).step_by(4) {
+                let stored = |position| Stored { position: Position(position), entry: entry.clone() };
+                let mut entries = (first..first + 4).map(stored).collect::<Vec<_>>().into_iter();
+                roster.lay_out(&mut entries).into_iter().for_each(std::task::Waker::wake);
+                // Lest it be done before the reader has begun.
+                while told.load(Ordering::Relaxed) < first / 100 {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let mut given = Position(0);
+        while given < Position(ENTRIES) {
+            match roster.tell(&tray, given) {
+                Some(position) => {
+                    assert_eq!(position, given, "what lies between was not given yet");
+                    told.fetch_add(1, Ordering::Relaxed);
+                }
+                None => match tray.next().now_or_never() {
+                    Some(tray::Taken::Entry(stored)) => given = stored.position,
+                    other => panic!("what kept it from telling is there: {other:?}"),
+                },
+            }
+        }
+    });
+}
+
 /// Numbers that look random, the same for the same seed.
 struct Dice(u64);
 
