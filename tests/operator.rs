@@ -81,8 +81,9 @@ impl Gateway {
         command.env("CIM_GRPC__LISTEN", "127.0.0.1:0").env("CIM_HTTP__LISTEN", "127.0.0.1:0").env("CIM_LOG__FORMAT", "json");
         let mut child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let up = log.by_ref().map_while(Result::ok).find(|line| line.contains("the gateway is up"));
-        let up = up.expect("the gateway says where it is");
+        let mut told = |what: &str| log.by_ref().map_while(Result::ok).find(|line| line.contains(what));
+        let up = told("\"listening\"").expect("the gateway says where it is");
+        assert!(told("the gateway is up").is_some());
         let fields: serde_json::Value = serde_json::from_str(&up).unwrap();
         let address = fields.get("grpc").or_else(|| fields["fields"].get("grpc")).and_then(serde_json::Value::as_str);
         let grpc = format!("http://{}", address.unwrap_or_else(|| panic!("{up}")));

@@ -7,8 +7,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Version of the control file.
-const VERSION: i64 = 1;
+/// Version of the control file. In version 1 a log had one epoch, from its first position on.
+const VERSION: i64 = 2;
+
+/// The table of epochs.
+const EPOCHS: &str = "CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTEGER NOT NULL) STRICT";
 
 /// Why the control file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -81,15 +84,22 @@ impl Control {
             0 => {
                 let (key, epochs, oldest) = new();
                 let transaction = connection.transaction()?;
-                transaction.execute_batch(
-                    "CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
-                     CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTEGER NOT NULL) STRICT",
-                )?;
+                transaction
+                    .execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID")?;
+                transaction.execute_batch(EPOCHS)?;
                 let sql = "INSERT INTO meta VALUES ('log', ?1), ('oldest', ?2)";
                 transaction.execute(sql, params![key.0, oldest.0.cast_signed()])?;
                 for (number, first) in &epochs.0 {
                     insert_epoch(&transaction, *number, *first)?;
                 }
+                transaction.pragma_update(None, "user_version", VERSION)?;
+                transaction.commit()?;
+            }
+            1 => {
+                let transaction = connection.transaction()?;
+                transaction.execute_batch(EPOCHS)?;
+                transaction.execute("INSERT INTO epoch SELECT value, 1 FROM meta WHERE key = 'epoch'", [])?;
+                transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 transaction.commit()?;
             }
@@ -190,6 +200,22 @@ mod tests {
         let know = |epoch, position| epochs.know(Cursor { epoch, position: Position(position) }, Position(12));
         assert!(know(10, 0) && know(10, 7) && know(20, 7) && know(30, 7) && know(30, 12));
         assert!(!know(10, 8) && !know(20, 8) && !know(30, 13) && !know(9, 1) && !know(15, 1) && !know(31, 1));
+    }
+
+    #[test]
+    fn a_control_file_of_version_1_has_one_epoch_from_the_first_position_on() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("control.db");
+        let former = Connection::open(&path).expect("can be made");
+        let sql = "CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID; PRAGMA user_version = 1;
+                   INSERT INTO meta VALUES ('log', x'07070707070707070707070707070707'), ('epoch', 77), ('oldest', 5)";
+        former.execute_batch(sql).expect("can be written");
+        drop(former);
+        for _ in 0..2 {
+            let control = Control::open(&path).expect("can be opened");
+            assert_eq!((control.key, &control.epochs), (HashKey([7; 16]), &Epochs::new([(77, Position(1))])));
+            assert_eq!(control.oldest().expect("can be read"), Position(5));
+        }
     }
 
     #[test]

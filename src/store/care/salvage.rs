@@ -113,7 +113,7 @@ impl Closed {
             };
             self.write_anew(segment, header, &traces, &aside, &mut salvaged)?;
         }
-        if survey.empty.first().is_some_and(|begun| *begun > survey.end) {
+        if survey.spoilt || survey.empty.first().is_some_and(|begun| *begun > survey.end) {
             for empty in &survey.empty {
                 let path = self.files.log().join(log::name_of(*empty));
                 salvaged.keep(&path, &aside)?;

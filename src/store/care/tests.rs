@@ -155,6 +155,21 @@ async fn whatever_bit_is_flipped_is_found_and_the_rest_is_salvaged() {
 }
 
 #[tokio::test]
+async fn a_segment_without_entries_and_with_a_damaged_header_is_found_and_moved_away() {
+    let (folder, _) = lived(20).await;
+    // Opening begins a segment.
+    close(open(&folder));
+    let store = open(&folder);
+    let before = read(&store).await;
+    close(store);
+    let last = segments(&folder).pop().expect("there are some");
+    assert_eq!(fs::metadata(&last).expect("is there").len(), 512);
+    flip(&last, 20);
+    assert!(embedded::open(folder.path(), options(), &|_| {}).is_err());
+    assert_eq!(salvage(&folder, &before).await.lost, []);
+}
+
+#[tokio::test]
 async fn much_damage_is_salvaged_at_once() {
     let mut random = Random::seeded_by("CARE_SEED");
     for _ in 0..6 {

@@ -76,6 +76,8 @@ pub(crate) struct Survey {
     pub(crate) segments: Vec<Surveyed>,
     /// Segments at the end that have no entries.
     pub(crate) empty: Vec<Position>,
+    /// True if one of those is damaged.
+    pub(crate) spoilt: bool,
     /// What is wrong.
     pub(crate) damages: Vec<Damage>,
     /// A write that was cut short.
@@ -128,6 +130,14 @@ pub(crate) fn survey(disk: &dyn Disk, expected: &Expected<'_>, visit: &mut Visit
         let file = disk.open(&name).map_err(LogError::io(&name, "opened"))?;
         if has_entries(&*file).map_err(LogError::io(&name, "read"))? {
             break;
+        }
+        let mut buffer = Buffer::default();
+        let header = buffer.get(&*file, 0, SEGMENT_HEADER).map_err(LogError::io(&name, "read"))?;
+        if let Err(malformed) = SegmentHeader::decode(header) {
+            // A segment gets its name once its header is durable.
+            let what = format!("the header of the segment, which has no entries: {malformed}");
+            found.damages.push(Damage { file: name, offset: 0, what, lost: None });
+            found.spoilt = true;
         }
         found.empty.insert(0, first);
         firsts.pop();
