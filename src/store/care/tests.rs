@@ -170,6 +170,25 @@ async fn a_segment_without_entries_and_with_a_damaged_header_is_found_and_moved_
 }
 
 #[tokio::test]
+async fn a_seal_tells_of_the_entries_before_it_although_none_is_left() {
+    for with_index in [true, false] {
+        let (folder, mut before) = lived(20).await;
+        let store = open(&folder);
+        before.extend(append(&store, vec![belonging("a", "c")]).await);
+        close(store);
+        let last = segments(&folder).pop().expect("there are some");
+        assert_eq!(fs::metadata(&last).expect("is there").len(), 3 * 512, "a header, a batch and a seal");
+        flip(&last, 520);
+        if !with_index {
+            Index::remove(&folder.path().join("index.db")).expect("can be removed");
+        }
+        let salvaged = salvage(&folder, &before).await;
+        let position = before.last().expect("there are some").position;
+        assert_eq!(salvaged.lost, [Lost { first: position, last: position }]);
+    }
+}
+
+#[tokio::test]
 async fn much_damage_is_salvaged_at_once() {
     let mut random = Random::seeded_by("CARE_SEED");
     for _ in 0..6 {

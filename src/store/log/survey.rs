@@ -128,7 +128,7 @@ pub(crate) fn survey(disk: &dyn Disk, expected: &Expected<'_>, visit: &mut Visit
     while let Some(first) = firsts.last().copied() {
         let name = name_of(first);
         let file = disk.open(&name).map_err(LogError::io(&name, "opened"))?;
-        if has_entries(&*file).map_err(LogError::io(&name, "read"))? {
+        if has_entries(&*file, first).map_err(LogError::io(&name, "read"))? {
             break;
         }
         let mut buffer = Buffer::default();
@@ -184,12 +184,13 @@ pub(crate) fn survey(disk: &dyn Disk, expected: &Expected<'_>, visit: &mut Visit
     Ok(found)
 }
 
-fn has_entries(file: &dyn File) -> std::io::Result<bool> {
+/// True if entries stand in the segment that begins with `first`, or stood there: a seal tells that, too.
+fn has_entries(file: &dyn File, first: Position) -> std::io::Result<bool> {
     let mut buffer = Buffer::default();
     let run = SegmentHeader::decode(buffer.get(file, 0, SEGMENT_HEADER)?).ok().map(|header| header.run);
     let mut offset = SEGMENT_HEADER as u64;
     while let Some(found) = later_batch(file, offset, run.map(|run| (run, Position(0))), &mut buffer)? {
-        if found.header.count > 0 {
+        if found.header.count > 0 || found.header.first > first {
             return Ok(true);
         }
         offset = found.offset + SECTOR as u64;
