@@ -82,6 +82,8 @@ fn write_the_sample() {
         let staged = core.stage(None, Box::new(|_| Ok(frame))).now_or_never().expect("there is room");
         drop(staged.expect("is accepted"));
         assert!(core.write_next());
+        // So that there is room for the next.
+        while core.index_next() {}
         if i % 4 == 3 {
             core.seal();
         }
