@@ -20,7 +20,8 @@ impl Mounted {
         let image = mounted.image();
         let file = std::fs::File::create(&image).and_then(|file| file.set_len(mebibytes << 20));
         file.expect("the image can be made");
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image));
+        // Blocks as any disk of today has them; small file systems would get smaller ones than a page. Nothing is kept for root.
+        run(Command::new("mkfs.ext4").args(["-q", "-F", "-b", "4096", "-m", "0"]).arg(&image));
         compile("powercut.c", &[], &mounted.folder.path().join("powercut"));
         std::fs::create_dir(mounted.path()).expect("the folder is fresh");
         mounted.mount();
