@@ -74,7 +74,9 @@ impl Reader {
     }
 
     fn request(&self) -> SubscribeNotificationsRequest {
-        let request = self.cursor.as_deref().map_or_else(earliest, after);
+        let mut request = self.cursor.as_deref().map_or_else(earliest, after);
+        // A quiet channel tells by this how far it is.
+        request.heartbeat_interval = Some(prost_types::Duration { seconds: 1, nanos: 0 });
         match self.channel {
             Some(channel) => request.on(channel),
             None => request,
