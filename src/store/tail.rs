@@ -369,7 +369,7 @@ impl<'t> Layers<'t> {
     fn look_up<T>(&self, find: impl FnOnce(&Lookup<'t>) -> Result<Option<T>, IndexError>) -> Option<T> {
         let lookup = match self.lookup.get() {
             Some(lookup) => Ok(lookup),
-            None => self.index.lookup_at_one_time().map(|lookup| self.lookup.get_or_init(|| lookup)),
+            None => self.index.lookup().map(|lookup| self.lookup.get_or_init(|| lookup)),
         };
         lookup.and_then(find).unwrap_or_else(|error| {
             self.failure.borrow_mut().get_or_insert(error);
@@ -384,14 +384,12 @@ impl<'t> Layers<'t> {
             // What a later generation tells of a session is what counts.
             let found = state.meant(common, &|id| above.iter().any(|above| above.sessions().contains_key(id)));
             best = best.into_iter().chain(found).max_by_key(|(rank, _)| *rank);
-            if best.as_ref().is_some_and(|(_, session)| is_active(session)) {
-                // Nothing older goes before an active session with a later message.
-                break;
+            // Nothing older goes before an active session with a later message. One that was carried forward may have an earlier one.
+            let indexed = self.tail.indexed_up_to();
+            if let Some((_, session)) = best.take_if(|(rank, session)| is_active(session) && rank.position() > indexed) {
+                return Some(session);
             }
             above.push(state);
-        }
-        if let Some((_, session)) = best.take_if(|(_, session)| is_active(session)) {
-            return Some(session);
         }
         let passed_over = |id: &str| above.iter().any(|above| above.sessions().contains_key(id));
         let found = self.look_up(|lookup| lookup.meant(common, &passed_over));

@@ -19,8 +19,6 @@ pub(crate) struct Lookup<'i> {
     index: &'i Index,
     /// None only while it is given back.
     connection: Option<Connection>,
-    /// True within a transaction.
-    at_one_time: bool,
 }
 
 /// Most connections that wait to be used again.
@@ -28,10 +26,6 @@ const IDLE: usize = 4;
 
 impl Drop for Lookup<'_> {
     fn drop(&mut self) {
-        if self.at_one_time && self.run("COMMIT").is_err() {
-            // A connection that is still within a transaction would never see anything new.
-            return;
-        }
         let mut idle = self.index.idle.lock();
         if idle.len() < IDLE {
             idle.extend(self.connection.take());
@@ -78,19 +72,7 @@ fn block(row: &Row<'_>) -> rusqlite::Result<Block> {
 
 impl<'i> Lookup<'i> {
     pub(super) const fn new(index: &'i Index, connection: Connection) -> Self {
-        Self { index, connection: Some(connection), at_one_time: false }
-    }
-
-    /// From now on every question is about the same state of the index.
-    pub(super) fn begin(&mut self) -> Result<(), IndexError> {
-        self.run("BEGIN")?;
-        self.at_one_time = true;
-        Ok(())
-    }
-
-    fn run(&self, command: &str) -> rusqlite::Result<()> {
-        self.connection().prepare_cached(command)?.execute([])?;
-        Ok(())
+        Self { index, connection: Some(connection) }
     }
 
     fn connection(&self) -> &Connection {
@@ -238,25 +220,17 @@ impl<'i> Lookup<'i> {
         statement.query_map(values, |row| Ok(Position(row.get::<_, i64>(0)?.cast_unsigned())))?.collect()
     }
 
-    /// What `find` finds in the runs that may hold `hash`. Runs are merged and dropped meanwhile: what is known of them may be older
-    /// or newer than what this connection sees, for a moment. Then the search begins again.
+    /// What `find` finds in the runs that may hold `hash`. Runs are merged and dropped meanwhile: then the search begins again.
     fn each_run<T>(&self, hash: i64, find: impl Fn(&Run) -> rusqlite::Result<Vec<T>>) -> Result<Vec<T>, IndexError> {
-        const ATTEMPTS: usize = 1000;
-        let mut attempts = 0;
         loop {
             let runs = self.index.runs();
             let holding = runs.iter().filter(|run| run.filter.may_hold(hash.cast_unsigned()));
             let found: rusqlite::Result<Vec<_>> = holding.map(|run| find(run)).collect();
             match found {
                 Ok(found) => return Ok(found.into_iter().flatten().collect()),
-                Err(error) if attempts == ATTEMPTS => return Err(error.into()),
-                Err(_) => attempts += 1,
+                Err(_) if !Arc::ptr_eq(&runs, &self.index.runs()) => {}
+                Err(error) => return Err(error.into()),
             }
-            if self.at_one_time {
-                self.run("COMMIT")?;
-                self.run("BEGIN")?;
-            }
-            std::thread::yield_now();
         }
     }
 

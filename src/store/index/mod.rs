@@ -129,13 +129,6 @@ impl Index {
         writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).expect("SQLite can be bounded");
     }
 
-    /// A view of the index as it is now, for several questions: each alone would have to find out what is now.
-    pub(crate) fn lookup_at_one_time(&self) -> Result<Lookup<'_>, IndexError> {
-        let mut lookup = self.lookup()?;
-        lookup.begin()?;
-        Ok(lookup)
-    }
-
     fn runs(&self) -> Arc<Vec<Arc<Run>>> {
         self.runs.read().clone()
     }

@@ -154,9 +154,7 @@ impl Writer {
             (bytes, header)
         });
         let batch = again.as_ref().map_or(&[][..], |(bytes, _)| bytes);
-        // The first segment is filled with zeros, too, if there is room for that.
-        let _none_if_full = spare.prepare();
-        let active = begin(&segments, spare.take(), header, batch, segment_bytes)?;
+        let active = begin(&segments, None, header, batch, segment_bytes)?;
         Ok(Self {
             segments,
             key,
