@@ -131,6 +131,11 @@ fn tail(segments: &Segments, firsts: &mut Vec<Position>, dropped: &mut Vec<Posit
             let followed = check_next(&name, &scanned, dropped.last().copied())?;
             return Ok(Some(Tail { name, file, scanned, followed }));
         }
+        // A segment is begun where the one before ends: if one follows, this one had entries, and they are gone.
+        if let Some(next) = dropped.last() {
+            let what = format!("position {first} is missing: the next segment begins at {next}");
+            return Err(LogError::damaged(name, super::format::SEGMENT_HEADER as u64, what));
+        }
         dropped.push(first);
         firsts.pop();
     }
