@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 /// A store that is not open after this time is told to be opening; until then callers just wait.
-const OPENED_SOON: Duration = Duration::from_millis(250);
+const OPENED_SOON: Duration = Duration::from_secs(2);
 
 /// Longest that calls in flight may take to end after the store has failed.
 const FAILED_GRACE: Duration = Duration::from_secs(3);
