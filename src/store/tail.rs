@@ -380,13 +380,12 @@ impl<'t> Layers<'t> {
     fn meant(&self, common: Common<'_>) -> Option<Arc<Session>> {
         let mut best: Option<(Rank, Arc<Session>)> = None;
         let mut above: Vec<&State> = Vec::with_capacity(2);
-        for state in self.tail.generations() {
+        for Generation { state, first, .. } in std::iter::once(&self.tail.young).chain(self.tail.old.as_deref()) {
             // What a later generation tells of a session is what counts.
             let found = state.meant(common, &|id| above.iter().any(|above| above.sessions().contains_key(id)));
             best = best.into_iter().chain(found).max_by_key(|(rank, _)| *rank);
-            // Nothing older goes before an active session with a later message. One that was carried forward may have an earlier one.
-            let indexed = self.tail.indexed_up_to();
-            if let Some((_, session)) = best.take_if(|(rank, session)| is_active(session) && rank.position() > indexed) {
+            // Nothing older goes before an active session with a later message. One that was carried forward has an older one.
+            if let Some((_, session)) = best.take_if(|(rank, session)| is_active(session) && rank.position() >= *first) {
                 return Some(session);
             }
             above.push(state);

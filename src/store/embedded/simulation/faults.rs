@@ -141,7 +141,9 @@ fn a_claim_that_finds_no_room_is_settled() {
     let mut world = World::new(small());
     let claim = world.claim("a", b"").expect("nobody holds it");
     world.machine.disk.limit(0);
-    world.stage(Some(claim), vec![said("a")]).expect("is accepted");
+    // More than the rest of the segment, which may have its room already.
+    let frame = std::iter::once(said("a")).chain((0..400).map(|i| said(&format!("beside {i}")))).collect();
+    world.stage(Some(claim), frame).expect("is accepted");
     world.write_next();
     assert!(matches!(&*world.core().health.borrow(), Health::Full { .. }));
     world.machine.disk.limit(ROOMY);

@@ -12,10 +12,14 @@ use prost::Message as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A store as version 1 of the format wrote it, without its index; `entries.txt` tells what is in it.
-fn sample() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store/v1")
+/// Stores as versions of the format wrote them, without their index, each in a folder of its own; `entries.txt` tells what is in it.
+/// Version 2 has the same log as version 1 and another control file.
+fn samples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store")
 }
+
+/// The version that this gateway writes.
+const VERSION: &str = "v2";
 
 const SAMPLED: [&str; 2] = ["control.db", "log"];
 
@@ -59,12 +63,19 @@ fn told(folder: &Path) -> String {
 
 #[test]
 fn a_store_that_an_earlier_version_wrote_reads_as_it_did() {
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    for name in SAMPLED {
-        copy(&sample().join(name), &folder.path().join(name));
+    let samples = std::fs::read_dir(samples()).expect("they are there").map(|sample| sample.expect("can be listed").path());
+    let mut versions = Vec::new();
+    for sample in samples {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        for name in SAMPLED {
+            copy(&sample.join(name), &folder.path().join(name));
+        }
+        let recorded = std::fs::read_to_string(sample.join("entries.txt")).expect("the sample is whole");
+        assert_eq!(told(folder.path()), recorded, "{}", sample.display());
+        versions.extend(sample.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
-    let recorded = std::fs::read_to_string(sample().join("entries.txt")).expect("the sample is there");
-    assert_eq!(told(folder.path()), recorded);
+    versions.sort_unstable();
+    assert_eq!(versions, ["v1", VERSION]);
 }
 
 /// Writes the sample: by hand, once for each version of the format.
@@ -89,7 +100,7 @@ fn write_the_sample() {
         }
     }
     drop(core);
-    let sample = sample();
+    let sample = samples().join(VERSION);
     assert!(!sample.exists(), "{} is there: what is written stays", sample.display());
     std::fs::create_dir_all(&sample).expect("can be made");
     for name in SAMPLED {

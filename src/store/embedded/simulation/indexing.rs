@@ -1,13 +1,14 @@
 //! The index follows the log, whenever it takes it in, and whatever becomes of it.
 
 use super::super::OpenError;
+use super::super::options::Options;
 use super::callers::Callers;
 use super::crashes::live;
 use super::dump::dump;
 use super::machine::small;
 use super::world::{End, World};
 use crate::pb::store::Submission;
-use crate::store::conformance::said;
+use crate::store::conformance::{belonging, said};
 use crate::store::log::LogError;
 use crate::store::random::Random;
 use crate::store::{Frame, Position};
@@ -127,7 +128,7 @@ fn sent(id: &str, content: u8) -> Frame {
 #[test]
 fn a_repeat_is_found_wherever_the_index_stands() {
     for commits in 0..1_u32 << 5 {
-        let mut world = World::new(super::super::options::Options { generation_entries: 1, ..small() });
+        let mut world = World::new(Options { generation_entries: 1, ..small() });
         let step = |world: &mut World, step: u32| {
             if commits & 1 << step != 0 {
                 world.index_all();
@@ -164,7 +165,7 @@ fn a_repeat_is_found_wherever_the_index_stands() {
 #[test]
 fn facts_are_the_same_while_runs_are_merged() {
     let random = &mut Random::seeded_by("SIMULATION_SEED");
-    let mut world = World::new(super::super::options::Options { generation_entries: 2, ..small() });
+    let mut world = World::new(Options { generation_entries: 2, ..small() });
     let mut callers = Callers::new(random);
     let mut merges = 0;
     for _ in 0..40 {
@@ -182,4 +183,22 @@ fn facts_are_the_same_while_runs_are_merged() {
     world.open();
     world.close();
     assert_eq!(dump(&world.machine, Position(1)), live);
+}
+
+/// The facts of a stage are those of one time, while runs are merged beside it.
+#[test]
+fn facts_that_are_being_looked_up_do_not_go_with_a_merge() {
+    let mut world = World::new(Options { generation_entries: 1, ..small() });
+    for i in 0..8 {
+        world.append(vec![belonging(&format!("m{i}"), &format!("c{i}"))]);
+        world.index_all();
+    }
+    assert!(world.core().merge_next(), "there is nothing to merge");
+    world.core().look(|facts| {
+        for i in 0..8 {
+            let session = facts.session_of_message(&format!("m{i}"));
+            assert_eq!(session.map(|session| session.conversation_id.clone()), Some(format!("c{i}")));
+            world.core().merge_next();
+        }
+    });
 }

@@ -116,6 +116,36 @@ fn sessions_that_go_on_outlive_their_messages_in_their_order() {
     assert_eq!(dump(&kept.world.machine, oldest), live, "an index that is made again is another");
 }
 
+/// A session that was carried forward is told late, and its latest message is an early one.
+#[test]
+fn a_session_that_was_carried_forward_goes_before_none_with_a_later_message() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut kept = Kept::new(random);
+    let of_one_customer = |conversation: &str| {
+        let mut entry = belonging(conversation, conversation);
+        entry.session.get_or_insert_default().customer_id = "one".into();
+        vec![entry]
+    };
+    kept.append(of_one_customer("early"));
+    // Early goes with its segment, and late stays.
+    while kept.world.core().segments.firsts().len() < 3 {
+        kept.append(vec![said(&format!("beside {}", kept.all.len()))]);
+    }
+    kept.append(of_one_customer("late"));
+    let late = kept.world.witness.end();
+    kept.grow();
+    let index = kept.world.machine.index();
+    kept.world.keep_house();
+    assert!(kept.world.oldest() > Position(1) && kept.world.oldest() <= late, "{} is the oldest", kept.world.oldest());
+    kept.world.kill();
+    kept.world.end(End::Killed, random);
+    // What was carried forward is replayed, and is in the tail.
+    kept.world.machine.put_back(&index);
+    kept.world.open();
+    let meant = kept.world.core().look(|facts| (facts.session("session of early"), facts.active_conversation("one")));
+    assert!(meant.0.is_some() && meant.1.as_deref() == Some("late"), "{meant:?}");
+}
+
 /// What retention does is cut short in each of its operations: carrying forward, the mark, the files. An index from before may come
 /// back with a power loss.
 #[test]
