@@ -71,6 +71,8 @@ struct Active {
     file: Arc<dyn File>,
     first: Position,
     offset: u64,
+    /// True if it was filled with zeros before.
+    filled: bool,
 }
 
 /// The segment that comes next, made while there is time. Whoever has time calls [`Spare::prepare`].
@@ -88,6 +90,10 @@ impl Spare {
         let spare = self.ready.lock().take();
         self.taken.notify_all();
         spare
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.lock().is_some()
     }
 
     /// Waits until the spare is taken, or this is called off, for `patience` at most.
@@ -183,8 +189,11 @@ impl Writer {
     /// a header; it is completed. Tells where the batch is, and how many bytes it takes.
     pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, first: Position, count: u32) -> Result<(Place, u64), WriteError> {
         let size = super::format::padded(bytes.len() as u64);
-        let no_room = self.active.offset + size > self.segment_bytes && self.active.offset > SEGMENT_HEADER as u64;
-        if no_room || self.rolling {
+        let has_batches = self.active.offset > SEGMENT_HEADER as u64;
+        let no_room = self.active.offset + size > self.segment_bytes;
+        // The segment that a start begins with is not filled: that would hold the start up. A seal is not worth a new one.
+        let to_filled = !self.active.filled && count > 0 && self.spare.is_ready();
+        if has_batches && (no_room || to_filled) || self.rolling {
             self.roll(first)?;
         }
         let header = BatchHeader::seal_up(bytes, first, count, self.run, self.link);
@@ -250,6 +259,7 @@ fn begin(
     segment_bytes: u64,
 ) -> Result<Active, WriteError> {
     let disk = segments.disk();
+    let filled = spare.is_some();
     // Nothing of what is to be written is in the log yet.
     let failed = |error: io::Error| if is_full(&error) { WriteError::Full(error) } else { WriteError::Failed(error) };
     let (file, former) = match spare {
@@ -269,5 +279,5 @@ fn begin(
     }
     disk.sync().map_err(WriteError::Failed)?;
     segments.add(header.first, segment_bytes);
-    Ok(Active { file, first: header.first, offset: bytes.len() as u64 })
+    Ok(Active { file, first: header.first, offset: bytes.len() as u64, filled })
 }
