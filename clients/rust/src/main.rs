@@ -4,7 +4,8 @@ mod connector;
 mod messages;
 mod report;
 
-/// What `build.rs` generates.
+/// What `build.rs` generates. The generator sets its own style.
+#[allow(clippy::all)]
 mod pb {
     tonic::include_proto!("cim.v1");
 }
