@@ -228,7 +228,7 @@ impl<'i> Lookup<'i> {
             let found: rusqlite::Result<Vec<_>> = holding.map(|run| find(run)).collect();
             match found {
                 Ok(found) => return Ok(found.into_iter().flatten().collect()),
-                Err(_) if !Arc::ptr_eq(&runs, &self.index.runs()) => {}
+                Err(_) if !Arc::ptr_eq(&runs, &self.index.settled_runs()) => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -8,6 +8,9 @@ mod ids;
 mod lookup;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use ids::Merge;
 pub(crate) use lookup::Lookup;
 pub(crate) use write::to_pb;
@@ -131,6 +134,13 @@ impl Index {
 
     fn runs(&self) -> Arc<Vec<Arc<Run>>> {
         self.runs.read().clone()
+    }
+
+    /// The runs as the database has them. Tables go from it a moment before they go from [`Self::runs`]: this waits for whoever is in
+    /// between.
+    fn settled_runs(&self) -> Arc<Vec<Arc<Run>>> {
+        let _writer = self.writer.lock();
+        self.runs()
     }
 
     /// Checks the whole database; what SQLite finds wrong, or nothing.
