@@ -116,9 +116,11 @@ impl Spare {
         let file = self.disk.create(&name)?;
         let filled = (0..self.bytes).step_by(ZEROS.len()).try_for_each(|offset| {
             let length = (self.bytes - offset).min(ZEROS.len() as u64) as usize;
-            write_all(&*file, &ZEROS[..length], offset)
+            write_all(&*file, &ZEROS[..length], offset)?;
+            // Piece by piece: while much is being synced at once, the log waits for the disk.
+            file.sync()
         });
-        if let Err(error) = filled.and_then(|()| file.sync()) {
+        if let Err(error) = filled {
             // Half a spare must not keep the room that the log needs.
             let _unless_it_fails_too = self.disk.remove(&name);
             return Err(error);
