@@ -412,34 +412,29 @@ fn sustained(setup: &Setup, runtime: &Runtime) {
 /// Sends `rate` messages a second, whatever becomes of those before; how long each took, sorted.
 async fn open_at(store: &Embedded, rate: u64, time: Duration) -> Vec<Duration> {
     let began = Instant::now();
-    let mut senders: Vec<_> = (0..CALLERS).map(|_| Some(Sender::new())).collect();
-    let (back, mut free) = tokio::sync::mpsc::unbounded_channel();
-    let mut took = Vec::new();
-    let mut sent = 0;
     let total = rate * time.as_secs();
-    let mut clock = tokio::time::interval(Duration::from_millis(1));
-    while sent < total {
-        clock.tick().await;
-        let due = (began.elapsed().as_secs_f64() * rate as f64) as u64;
-        while sent < due.min(total) {
-            while let Ok((sender, one)) = free.try_recv() {
-                senders.push(Some(sender));
-                took.push(one);
-            }
-            // More at a time than there are senders makes more of them: an open loop waits for nobody.
-            let mut sender = senders.pop().flatten().unwrap_or_else(Sender::new);
-            let meant = began + Duration::from_secs_f64(sent as f64 / rate as f64);
-            let (store, back) = (store.clone(), back.clone());
-            tokio::spawn(async move {
+    let next = Arc::new(AtomicU64::new(0));
+    // Each message has its time, and who is free sends it then. If nobody is, it is late, and that counts.
+    let callers = (0..CALLERS).map(|_| {
+        let (store, next) = (store.clone(), next.clone());
+        tokio::spawn(async move {
+            let (mut sender, mut took) = (Sender::new(), Vec::new());
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= total {
+                    return took;
+                }
+                let meant = began + Duration::from_secs_f64(number as f64 / rate as f64);
+                tokio::time::sleep_until(meant.into()).await;
                 send(&store, &mut sender).await;
-                let _ended = back.send((sender, meant.elapsed()));
-            });
-            sent += 1;
-        }
-    }
-    drop(back);
-    while let Some((_, one)) = free.recv().await {
-        took.push(one);
+                took.push(meant.elapsed());
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let mut took = Vec::new();
+    for caller in callers {
+        took.extend(caller.await.expect("nobody panics"));
     }
     took.sort_unstable();
     took
