@@ -1,15 +1,17 @@
 //! The composition root: a configuration in, a running gateway out. Parts meet only here.
 
 use crate::browsers;
-use crate::config::{self, Config};
+use crate::channels::{self, Channels, declared};
+use crate::config::{self, Config, ConfigError, Problem};
 use crate::feed::{self, Feed};
 use crate::inbox::{Inbox, Reuse};
 use crate::listener;
 use crate::message;
+use crate::pb;
 use crate::readiness::Readiness;
 use crate::store::embedded::{self, Embedded, OpenError, Opening};
 use crate::store::memory::Memory;
-use crate::store::{self, Store};
+use crate::store::{self, Registry, Store};
 use crate::wire::Bounds;
 use crate::{grpc, http};
 use axum::http::StatusCode;
@@ -40,6 +42,12 @@ pub enum Error {
     /// The store cannot be opened.
     #[error("the store cannot be opened: {0}")]
     Open(#[from] OpenError),
+    /// What the configuration declares cannot be served.
+    #[error("the configuration is wrong: {0}")]
+    Declared(#[from] ConfigError),
+    /// The registry of channels cannot be opened.
+    #[error("the channels cannot be served: {0}")]
+    Channels(#[from] channels::OpenError),
     /// The store has failed while it served.
     #[error("the store has failed: {cause}")]
     StoreFailed {
@@ -58,6 +66,7 @@ const FAILED_GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
+    declared: Vec<pb::Channel>,
     grpc: TcpListener,
     http: TcpListener,
 }
@@ -65,9 +74,10 @@ pub struct Gateway {
 impl Gateway {
     /// Binds both listeners. From here on clients can connect; they are served as soon as [`Self::serve`] runs.
     pub async fn bind(config: Config) -> Result<Self, Error> {
+        let declared = declared_channels(&config)?;
         let grpc = bind("grpc.listen", config.grpc.listen).await?;
         let http = bind("http.listen", config.http.listen).await?;
-        Ok(Self { config, grpc, http })
+        Ok(Self { config, declared, grpc, http })
     }
 
     /// Where gRPC is served.
@@ -92,7 +102,7 @@ impl Gateway {
             () = &mut shutdown => return Ok(()),
         };
         tracing::info!("the gateway is up");
-        let served = self.serve_from(store.store(), &readiness, shutdown).await;
+        let served = self.serve_from(&store, &readiness, shutdown).await;
         store.close().await;
         served
     }
@@ -124,14 +134,16 @@ impl Gateway {
 
     async fn serve_from(
         self,
-        store: Arc<dyn Store>,
+        store: &OpenStore,
         readiness: &watch::Sender<Readiness>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let Self { config, grpc: grpc_listener, http: http_listener } = self;
+        let Self { config, declared, grpc: grpc_listener, http: http_listener } = self;
+        let channels = Channels::open(store.registry(), declared, channels_settings(&config)).await?;
+        let store = store.store();
         let stop = CancellationToken::new();
         let mut store_health = store.health();
-        let inbox = Inbox::new(store.clone(), limits(&config.limits), config.inbox.repeat_window);
+        let inbox = Inbox::new(store.clone(), channels, limits(&config.limits), config.inbox.repeat_window);
         let (feed, matcher) = Feed::new(store, feed_settings(&config.feed), stop.clone());
         let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
 
@@ -215,6 +227,13 @@ impl OpenStore {
         }
     }
 
+    fn registry(&self) -> Arc<dyn Registry> {
+        match self {
+            Self::Memory(memory) => Arc::new(memory.clone()),
+            Self::Embedded(embedded) => Arc::new(embedded.clone()),
+        }
+    }
+
     /// Writes down what the next start would have to find out.
     async fn close(self) {
         if let Self::Embedded(embedded) = self {
@@ -237,6 +256,29 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 
 async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|cause| Error::Listen { setting, address, cause })
+}
+
+/// The channels that a configuration declares, with the secrets that its files hold. Fails with everything that is wrong with them.
+pub fn declared_channels(config: &Config) -> Result<Vec<pb::Channel>, ConfigError> {
+    let read = declared::read(&config.channels.declared, &channel_limits(config));
+    read.map_err(|problems| ConfigError {
+        problems: problems.into_iter().map(|problem| Problem::new(problem.key, problem.sentence)).collect(),
+    })
+}
+
+/// The bounds of a channel as configured.
+fn channel_limits(config: &Config) -> channels::Limits {
+    let message = limits(&config.limits);
+    channels::Limits { channel_bytes: config.channels.largest.as_usize(), id_bytes: message.id_bytes, bounds: message.bounds }
+}
+
+/// How the registry of channels works as configured.
+pub fn channels_settings(config: &Config) -> channels::Settings {
+    channels::Settings {
+        require_registered: config.channels.require_registered,
+        most: config.channels.max,
+        limits: channel_limits(config),
+    }
 }
 
 /// How the engine on the disk is set up.
@@ -283,6 +325,7 @@ fn grpc_settings(config: &Config) -> grpc::Settings {
         filter_values: config.limits.filter_values,
         filter_value_bytes: config.limits.id.as_usize(),
         history_page: config.limits.history_page,
+        channels_page: config.channels.page,
         max_in_flight: config.grpc.max_in_flight,
     }
 }
@@ -312,6 +355,7 @@ fn http_settings(config: &Config) -> http::Settings {
         json_depth: config.limits.json_depth,
         filter_values: config.limits.filter_values,
         history_page: config.limits.history_page,
+        channels_page: config.channels.page,
         reuse: reuse(config.inbox.reused_id.http),
     }
 }

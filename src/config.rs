@@ -17,12 +17,13 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use toml::Table;
 
 /// The defaults, with a comment on every key.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     /// The gRPC listener.
     pub grpc: Grpc,
@@ -30,6 +31,8 @@ pub struct Config {
     pub http: Http,
     /// Taking messages in.
     pub inbox: Inbox,
+    /// The registry of channels.
+    pub channels: Channels,
     /// Streams of notifications.
     pub feed: Feed,
     /// Bounds of what a client may send.
@@ -151,6 +154,22 @@ pub enum ReusePolicy {
     Renew,
     /// It is refused.
     Reject,
+}
+
+/// The registry of channels.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Channels {
+    /// True if only messages of channels that are registered or declared are accepted.
+    pub require_registered: bool,
+    /// Most channels.
+    pub max: usize,
+    /// Bytes of one channel, as protobuf or as JSON.
+    pub largest: Size,
+    /// Channels on one page.
+    pub page: usize,
+    /// Channels that cannot be changed at run time, as they are written; `crate::channels` has the rules on them. They hold no
+    /// secrets: those stand in files.
+    pub declared: Vec<Table>,
 }
 
 /// Streams of notifications.
@@ -302,6 +321,7 @@ impl Config {
             grpc: Grpc::read(r),
             http: Http::read(r),
             inbox: Inbox::read(r),
+            channels: Channels::read(r),
             feed: Feed::read(r),
             limits: Limits::read(r),
             store: Store::read(r),
@@ -421,6 +441,18 @@ impl Inbox {
                 grpc: r.choice("inbox.reused_id.grpc", policies).unwrap_or(ReusePolicy::Reject),
                 http: r.choice("inbox.reused_id.http", policies).unwrap_or(ReusePolicy::Renew),
             },
+        }
+    }
+}
+
+impl Channels {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            require_registered: r.flag("channels.require_registered"),
+            max: r.number("channels.max", 1..=1_000_000),
+            largest: r.size("channels.largest", Size::kib(1)..=Size::mib(1)),
+            page: r.number("channels.page", 1..=500),
+            declared: r.tables("channels.declared"),
         }
     }
 }

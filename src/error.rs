@@ -15,6 +15,12 @@ pub enum Error {
         /// Every one of them.
         violations: Violations,
     },
+    /// The channel breaks rules.
+    #[error("the channel breaks {} {}", .violations.as_slice().len(), if .violations.as_slice().len() == 1 { "rule" } else { "rules" })]
+    InvalidChannel {
+        /// Every one of them.
+        violations: Violations,
+    },
     /// The text is no JSON.
     #[error("the text is no JSON: {0}")]
     InvalidJson(SyntaxError),
@@ -49,6 +55,58 @@ pub enum Error {
     ConversationNotFound {
         /// The id.
         id: String,
+    },
+    /// The channel is larger than the gateway accepts.
+    #[error("the channel is larger than {limit} bytes")]
+    ChannelTooLarge {
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// No channel has this id, or this service identifier.
+    #[error("no channel has the {key} {name:?}")]
+    ChannelNotFound {
+        /// What it was looked up by.
+        key: &'static str,
+        /// What that was.
+        name: String,
+    },
+    /// No channel is the default of its type.
+    #[error("no channel is the default of the type {channel_type:?}")]
+    NoDefaultOutbound {
+        /// The type.
+        channel_type: String,
+    },
+    /// The service identifier has a channel already.
+    #[error("the service identifier {service_identifier:?} has a channel already")]
+    ChannelExists {
+        /// The service identifier.
+        service_identifier: String,
+    },
+    /// The channel is not as the client last read it.
+    #[error("the channel {id} was changed meanwhile; read it again")]
+    EtagMismatch {
+        /// The channel.
+        id: String,
+    },
+    /// The configuration declares the channel.
+    #[error("the channel {service_identifier:?} is declared by the configuration, and can be changed there only")]
+    ChannelDeclared {
+        /// Its service identifier.
+        service_identifier: String,
+    },
+    /// Another channel is the default of its type.
+    #[error("the default of the type {channel_type:?} is the channel {service_identifier:?} already")]
+    DefaultOutboundTaken {
+        /// The type.
+        channel_type: String,
+        /// The service identifier of the default.
+        service_identifier: String,
+    },
+    /// There are as many channels as there may be.
+    #[error("there are {most} channels, which is the most; channels.max sets it")]
+    TooManyChannels {
+        /// The bound.
+        most: usize,
     },
     /// The cursor is older than what is kept.
     #[error("the cursor is older than what is kept; the oldest cursor to read from is {oldest}")]
@@ -88,6 +146,10 @@ pub enum Kind {
     TooLarge,
     /// What the caller sent contradicts what is there.
     Conflict,
+    /// What the caller goes by was changed meanwhile.
+    Outdated,
+    /// What is there does not allow it.
+    NotAllowed,
     /// What the caller asked for is not there.
     NotFound,
     /// What the caller asked for is no longer there.
@@ -104,10 +166,17 @@ impl Error {
     /// What the failure means to a caller. There is no catch-all: a new failure does not compile until its meaning is chosen.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::InvalidMessage { .. } | Self::InvalidJson(_) | Self::InvalidRequest { .. } => Kind::Invalid,
-            Self::MessageTooLarge { .. } => Kind::TooLarge,
-            Self::ReusedId { .. } => Kind::Conflict,
-            Self::MessageNotFound { .. } | Self::ConversationNotFound { .. } => Kind::NotFound,
+            Self::InvalidMessage { .. } | Self::InvalidChannel { .. } | Self::InvalidJson(_) | Self::InvalidRequest { .. } => {
+                Kind::Invalid
+            }
+            Self::MessageTooLarge { .. } | Self::ChannelTooLarge { .. } => Kind::TooLarge,
+            Self::ReusedId { .. } | Self::ChannelExists { .. } => Kind::Conflict,
+            Self::EtagMismatch { .. } => Kind::Outdated,
+            Self::ChannelDeclared { .. } | Self::DefaultOutboundTaken { .. } | Self::TooManyChannels { .. } => Kind::NotAllowed,
+            Self::MessageNotFound { .. }
+            | Self::ConversationNotFound { .. }
+            | Self::ChannelNotFound { .. }
+            | Self::NoDefaultOutbound { .. } => Kind::NotFound,
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
             Self::TooManyStreams { .. } => Kind::Exhausted,
             Self::ShuttingDown
@@ -128,6 +197,14 @@ impl Error {
             Self::ReusedId { .. } => ErrorReason::ReusedId,
             Self::MessageNotFound { .. } => ErrorReason::MessageNotFound,
             Self::ConversationNotFound { .. } => ErrorReason::ConversationNotFound,
+            Self::InvalidChannel { .. } => ErrorReason::InvalidChannel,
+            Self::ChannelTooLarge { .. } => ErrorReason::ChannelTooLarge,
+            Self::ChannelNotFound { .. } | Self::NoDefaultOutbound { .. } => ErrorReason::ChannelNotFound,
+            Self::ChannelExists { .. } => ErrorReason::ChannelExists,
+            Self::EtagMismatch { .. } => ErrorReason::EtagMismatch,
+            Self::ChannelDeclared { .. } => ErrorReason::ChannelDeclared,
+            Self::DefaultOutboundTaken { .. } => ErrorReason::DefaultOutboundTaken,
+            Self::TooManyChannels { .. } => ErrorReason::TooManyChannels,
             Self::CursorExpired { .. } => ErrorReason::CursorExpired,
             Self::CursorUnknown { .. } => ErrorReason::CursorUnknown,
             Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,
@@ -160,10 +237,10 @@ impl Error {
         }
     }
 
-    /// Every broken rule, where the message itself is wrong.
+    /// Every broken rule, where the message or the channel itself is wrong.
     pub fn violations(&self) -> &[crate::violation::Violation] {
         match self {
-            Self::InvalidMessage { violations } => violations.as_slice(),
+            Self::InvalidMessage { violations } | Self::InvalidChannel { violations } => violations.as_slice(),
             _ => &[],
         }
     }

@@ -1,5 +1,6 @@
 //! Accepts messages: checks them, finds where they belong and stores each once, durably before the answer. Reads them back.
 
+use crate::channels::Channels;
 use crate::error::Error;
 use crate::message::{self, FILL_SLACK, Limits};
 use crate::pb;
@@ -77,19 +78,25 @@ pub struct HistoryPage {
 #[derive(Debug, Clone)]
 pub struct Inbox {
     store: Arc<dyn Store>,
+    channels: Channels,
     limits: Limits,
     repeat_window: Duration,
 }
 
 impl Inbox {
-    /// An inbox before `store`. A message without a timestamp counts as a repeat of an equal one for `repeat_window`.
-    pub fn new(store: Arc<dyn Store>, limits: Limits, repeat_window: Duration) -> Self {
-        Self { store, limits, repeat_window }
+    /// An inbox before `store`, for messages of these channels. A message without a timestamp counts as a repeat of an equal one for `repeat_window`.
+    pub fn new(store: Arc<dyn Store>, channels: Channels, limits: Limits, repeat_window: Duration) -> Self {
+        Self { store, channels, limits, repeat_window }
     }
 
     /// The bounds of a message.
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The registry of channels.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
     }
 
     /// The store behind the inbox.
@@ -141,8 +148,10 @@ impl Inbox {
         submission.id = sent_id.unwrap_or_default();
 
         let most = self.limits.message_bytes + FILL_SLACK;
+        let channels = &self.channels;
         let stage = Box::new(move |facts: &dyn crate::store::Facts| {
-            let frame = sessions::route(facts, message, submission, received_at)?;
+            // As they are when the stage runs: a change that was answered counts for what is staged after it.
+            let frame = sessions::route(facts, &channels.snapshot(), message, submission, received_at)?;
             let filled = frame.iter().filter_map(|entry| entry.message.as_ref()).map(pb::CimMessage::encoded_len);
             match filled.max() {
                 Some(bytes) if bytes > most => Err(outgrown(bytes, most)),
@@ -239,7 +248,7 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(60);
 
     fn inbox() -> Inbox {
-        Inbox::new(Arc::new(Memory::new(64 << 20)), LIMITS, WINDOW)
+        Inbox::new(Arc::new(Memory::new(64 << 20)), samples::channels(false), LIMITS, WINDOW)
     }
 
     impl Inbox {

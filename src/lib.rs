@@ -3,7 +3,7 @@
 //! # The map
 //!
 //! ```text
-//! main ─► app ─► { grpc, http } ─► { inbox, feed } ─► { sessions, customers, message, wire, store (trait) }
+//! main ─► app ─► { grpc, http } ─► { inbox, feed, channels } ─► { sessions, customers, message, wire, store (trait) }
 //! ```
 //!
 //! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
@@ -17,7 +17,8 @@
 //! | message | a [`pb::CimMessage`]: id, header, body |
 //! | inbound / outbound | received by the gateway from a third party / sent by the gateway to one |
 //! | audience | who a message is for: the customer, through the channel's connector, or the platform: bots and agents |
-//! | channel | what a service identifier selects: a phone number, a page, a widget |
+//! | channel | what a service identifier selects: a phone number, a page, a widget; *registered* at run time, or *declared* by the configuration |
+//! | endpoint | a URI of a channel's connector or bot, which the gateway calls |
 //! | channel session | one customer on one channel, from the first message or START_CHAT to END_CHAT |
 //! | conversation | one or more channel sessions of the same customer |
 //! | entry | one accepted message in the log, with every fact that follows from it |
@@ -29,6 +30,7 @@
 
 pub mod app;
 mod browsers;
+pub mod channels;
 pub mod config;
 mod customers;
 pub mod error;

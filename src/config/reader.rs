@@ -4,7 +4,7 @@ use super::{error::Problem, layers::Layers, size::Size};
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::{ops::RangeInclusive, str::FromStr, time::Duration};
-use toml::Value;
+use toml::{Table, Value};
 
 /// Reads the values of the layers. A value that is wrong is noted, and something of its type stands in for it.
 #[derive(Debug)]
@@ -111,6 +111,17 @@ impl Reader {
         })
     }
 
+    /// A list of tables, whatever is in them.
+    pub(super) fn tables(&mut self, key: &str) -> Vec<Table> {
+        let value = self.take(key);
+        let tables = value.as_array().and_then(|list| list.iter().map(|item| item.as_table().cloned()).collect());
+        tables.unwrap_or_else(|| {
+            // What is there instead may hold a secret.
+            self.refuse(key, format!("needs a list of tables, got {}", value.type_str()));
+            Vec::new()
+        })
+    }
+
     /// A value that is written as text, with that text.
     fn read<T>(&mut self, key: &str, needed: &str, parse: impl Fn(&str) -> Option<T>) -> Option<(T, String)> {
         let value = self.take(key);
@@ -138,7 +149,7 @@ impl Reader {
 
     fn take(&mut self, key: &str) -> Value {
         // Only a key that the defaults lack is not there; the tests read them all. No reader takes an empty table.
-        self.layers.values.remove(key).unwrap_or_else(|| Value::Table(toml::Table::new()))
+        self.layers.values.remove(key).unwrap_or_else(|| Value::Table(Table::new()))
     }
 }
 

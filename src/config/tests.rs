@@ -65,6 +65,8 @@ fn what_is_printed_is_read_as_the_same_configuration() {
         ("CIM_HTTP__CORS__ALLOWED_ORIGINS", r#"["https://a.example", "http://localhost:3000"]"#),
         ("CIM_INBOX__REUSED_ID__GRPC", "renew"),
         ("CIM_INBOX__REUSED_ID__HTTP", "reject"),
+        ("CIM_CHANNELS__REQUIRE_REGISTERED", "true"),
+        ("CIM_CHANNELS__DECLARED", r#"[{ service_identifier = "1", connector = { uri = "x" }, attributes = [{ value = 1.5 }] }]"#),
         ("CIM_FEED__HEARTBEAT", "1m 30s"),
         ("CIM_LIMITS__MESSAGE", "1536 KiB"),
         ("CIM_SHUTDOWN__GRACE", "1500ms"),
@@ -93,7 +95,7 @@ fn variables_of_others_are_left_alone() {
 }
 
 /// For each bounded key: the least and the most, and for each the nearest value beyond.
-const BOUNDS: [(&str, [&str; 4]); 32] = [
+const BOUNDS: [(&str, [&str; 4]); 35] = [
     ("grpc.max_connections", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_in_flight", ["0", "1", "10000", "10001"]),
@@ -107,6 +109,9 @@ const BOUNDS: [(&str, [&str; 4]); 32] = [
     ("http.max_connections", ["0", "1", "1000000", "1000001"]),
     ("http.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
     ("inbox.repeat_window", ["999ms", "1s", "24h", "86400001ms"]),
+    ("channels.max", ["0", "1", "1000000", "1000001"]),
+    ("channels.largest", ["1023 B", "1 KiB", "1 MiB", "1048577 B"]),
+    ("channels.page", ["0", "1", "500", "501"]),
     ("feed.heartbeat", ["999ms", "1s", "5m", "300001ms"]),
     ("feed.heartbeat_skipped", ["0", "1", "1000000", "1000001"]),
     ("feed.max_streams", ["0", "1", "1000000", "1000001"]),

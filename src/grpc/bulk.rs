@@ -169,7 +169,7 @@ mod tests {
             let memory = Memory::new(64 << 20);
             let store = Arc::new(Gated { memory, staged: Mutex::default(), room: Mutex::new(room) });
             let shutdown = CancellationToken::new();
-            let inbox = Inbox::new(store.clone(), LIMITS, Duration::from_secs(60));
+            let inbox = Inbox::new(store.clone(), samples::channels(false), LIMITS, Duration::from_secs(60));
             let feed = feed::Settings { heartbeat: Duration::MAX, heartbeat_skipped: 1, max_streams: 1, cold_scans: 1 };
             let (feed, _matcher) = Feed::new(store.clone(), feed, shutdown.clone());
             let settings =

@@ -57,13 +57,6 @@ impl Messages {
         accepted_message(stored, self.inbox.store().span().cursor(stored.position))
     }
 
-    fn page_size(&self, asked: i32) -> Result<usize, Error> {
-        match usize::try_from(asked) {
-            Ok(0) => Ok(DEFAULT_PAGE.min(self.settings.history_page)),
-            Ok(size) => Ok(size.min(self.settings.history_page)),
-            Err(_) => Err(Error::InvalidRequest { field: "page_size", problem: format!("must not be negative, got {asked}") }),
-        }
-    }
 }
 
 /// A stored message as clients see it.
@@ -103,7 +96,7 @@ impl MessageService for Messages {
         request: Request<pb::ListMessagesRequest>,
     ) -> Result<Response<pb::ListMessagesResponse>, Status> {
         let pb::ListMessagesRequest { conversation_id, page_size, page_token } = request.into_inner();
-        let size = self.page_size(page_size).map_err(|error| status(&error))?;
+        let size = self::page_size(page_size, self.settings.history_page).map_err(|error| status(&error))?;
         let span = self.inbox.store().span();
         let after = page_position(&page_token, span.epoch).map_err(|error| status(&error))?;
         let page = self.inbox.history(&conversation_id, after, size).await.map_err(|error| status(&error))?;
@@ -122,6 +115,15 @@ impl MessageService for Messages {
         let wanted = notifications::wanted(request.into_inner(), &self.settings).map_err(|error| status(&error))?;
         let subscription = self.feed.subscribe(wanted.filter, wanted.start, wanted.heartbeat).await;
         Ok(Response::new(notifications::stream(subscription.map_err(|error| status(&error))?)))
+    }
+}
+
+/// The size of a page where `asked` is asked for, and `most` is the most.
+pub(super) fn page_size(asked: i32, most: usize) -> Result<usize, Error> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(DEFAULT_PAGE.min(most)),
+        Ok(size) => Ok(size.min(most)),
+        Err(_) => Err(Error::InvalidRequest { field: "page_size", problem: format!("must not be negative, got {asked}") }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The gRPC face: the services, health and reflection. Thin: decode, call a use case, encode.
 
 mod bulk;
+mod channels;
 mod messages;
 mod notifications;
 mod status;
@@ -9,7 +10,8 @@ use crate::error::Error;
 use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
-use crate::pb::message_service_server::{MessageServiceServer, SERVICE_NAME};
+use crate::pb::channel_service_server::{self, ChannelServiceServer};
+use crate::pb::message_service_server::{self, MessageServiceServer};
 use crate::readiness::Readiness;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Response;
@@ -30,9 +32,14 @@ pub struct Settings {
     pub filter_value_bytes: usize,
     /// Most messages of a page of history.
     pub history_page: usize,
+    /// Most channels of a page.
+    pub channels_page: usize,
     /// Most messages of one stream that are not answered yet.
     pub max_in_flight: usize,
 }
+
+/// The services, for health and reflection.
+const SERVICES: [&str; 2] = [message_service_server::SERVICE_NAME, channel_service_server::SERVICE_NAME];
 
 /// What `grpc.health.v1` tells beside whether the whole and each service serves: whether the gateway has started, and whether the
 /// process turns at all, for probes that ask just that.
@@ -48,8 +55,9 @@ pub struct Health {
 impl Health {
     /// Tells what the gateway can do now.
     pub async fn tell(&self, readiness: Readiness) {
-        let named = [("", readiness.serves()), (SERVICE_NAME, readiness.accepts()), (STARTUP, readiness.is_started())];
-        for (service, serves) in named.into_iter().chain([(LIVENESS, true)]) {
+        let whole = [("", readiness.serves()), (STARTUP, readiness.is_started()), (LIVENESS, true)];
+        let services = SERVICES.map(|service| (service, readiness.accepts()));
+        for (service, serves) in whole.into_iter().chain(services) {
             let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
             self.reporter.set_service_status(service, status).await;
         }
@@ -57,7 +65,7 @@ impl Health {
 
     /// Says that the services serve no more, to whoever watches, and ends the watches: they would hold the shutdown open.
     pub async fn end(mut self) {
-        for service in ["", SERVICE_NAME, STARTUP, LIVENESS] {
+        for service in ["", STARTUP, LIVENESS].into_iter().chain(SERVICES) {
             self.reporter.set_service_status(service, ServingStatus::NotServing).await;
             self.reporter.clear_service_status(service).await;
         }
@@ -70,9 +78,11 @@ pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: Canc
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;
+    let channels = channels::Registry::new(inbox.channels().clone(), settings.channels_page);
+    let channels = ChannelServiceServer::new(channels).max_decoding_message_size(most);
     let messages = messages::Messages::new(inbox, feed, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
-    let (routes, health) = with_health(Routes::new(messages)).await;
+    let (routes, health) = with_health(Routes::new(messages).add_service(channels)).await;
     let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
     (Routes::from(routes.into_axum_router().layer(in_our_words)), health)
 }
@@ -107,14 +117,14 @@ fn in_our_words<B: Default>(response: Response<B>, limit: usize) -> Response<B> 
 const DESCRIPTORS_DECODE: &str = "the descriptors are built with the program, and a test decodes them";
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
+    let builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         // With these a client that explores can read the details of errors.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        // What is in the log is nobody else's business.
-        .with_service_name(SERVICE_NAME)
-        .with_service_name("grpc.health.v1.Health")
+        .with_service_name("grpc.health.v1.Health");
+    // What is in the log is nobody else's business.
+    SERVICES.into_iter().fold(builder, tonic_reflection::server::Builder::with_service_name)
 }
 
 #[cfg(test)]

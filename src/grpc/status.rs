@@ -60,6 +60,8 @@ const fn code(kind: Kind) -> Code {
         Kind::Invalid => Code::InvalidArgument,
         Kind::TooLarge | Kind::Exhausted => Code::ResourceExhausted,
         Kind::Conflict => Code::AlreadyExists,
+        Kind::Outdated => Code::Aborted,
+        Kind::NotAllowed => Code::FailedPrecondition,
         Kind::NotFound => Code::NotFound,
         Kind::Gone => Code::OutOfRange,
         Kind::Unavailable => Code::Unavailable,

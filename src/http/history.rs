@@ -2,21 +2,16 @@
 
 use super::problem::Problem;
 use super::query::{self, Query, invalid};
-use super::{Routes, Settings, view};
+use super::{Id, Routes, Settings, json, read_id, view};
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::store::{Cursor, Position, Span};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::Response;
 use axum::routing::get;
 
 /// Messages on a page where the client does not say.
 const PAGE: usize = 50;
-
-/// An id from the path.
-type Id = Result<Path<String>, PathRejection>;
 
 #[derive(Debug, Clone)]
 struct Archive {
@@ -60,11 +55,6 @@ async fn conversation(State(archive): State<Archive>, id: Id, query: query::Raw)
     Ok(json(body))
 }
 
-fn read_id(field: &'static str, id: Id) -> Result<String, Error> {
-    let Path(id) = id.map_err(|rejection| invalid(field, format!("cannot be read: {}", rejection.body_text())))?;
-    Ok(id)
-}
-
 /// Where the page before ended, from its token.
 fn page_end(token: &str, span: &Span) -> Result<Position, Error> {
     let problem = "needs a nextPageToken that this gateway gave out";
@@ -74,8 +64,4 @@ fn page_end(token: &str, span: &Span) -> Result<Position, Error> {
     } else {
         Err(Error::CursorUnknown { oldest: span.cursor(span.oldest.previous()) })
     }
-}
-
-fn json(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

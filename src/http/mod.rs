@@ -2,8 +2,11 @@
 //!
 //! Each file decodes, calls a use case and encodes. [`problem`] is the only place that turns a failure into an answer.
 
+mod body;
+mod channels;
 mod health;
 mod history;
+mod lookups;
 mod messages;
 mod notifications;
 mod observe;
@@ -17,8 +20,11 @@ use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::readiness::Readiness;
 use axum::Router;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use problem::Problem;
 use std::time::Duration;
@@ -42,6 +48,8 @@ pub struct Settings {
     pub filter_values: usize,
     /// Most messages on a page of history.
     pub history_page: usize,
+    /// Most channels on a page.
+    pub channels_page: usize,
     /// What becomes of a message whose id is taken by other content.
     pub reuse: Reuse,
 }
@@ -75,12 +83,27 @@ pub fn opening(readiness: watch::Receiver<Readiness>) -> Router {
 fn routes(inbox: Inbox, feed: Feed, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Routes {
     [
         messages::routes(inbox.clone(), settings),
+        channels::routes(inbox.channels().clone(), settings),
+        lookups::routes(inbox.channels().clone()),
         history::routes(inbox, settings),
         notifications::routes(feed, settings),
         health::routes(readiness),
         openapi::routes(),
     ]
     .concat()
+}
+
+/// An id from the path.
+type Id = Result<Path<String>, PathRejection>;
+
+fn read_id(field: &'static str, id: Id) -> Result<String, Error> {
+    let Path(id) = id.map_err(|rejection| query::invalid(field, format!("cannot be read: {}", rejection.body_text())))?;
+    Ok(id)
+}
+
+/// An answer of JSON.
+fn json(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// Origins as the layer for CORS knows them: `*` is any.
@@ -98,9 +121,9 @@ fn cors(allowed: &[String]) -> Option<CorsLayer> {
     }
     let layer = CorsLayer::new()
         .allow_origin(origins(allowed))
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, HeaderName::from_static(notifications::LAST_EVENT_ID)])
-        .expose_headers([header::RETRY_AFTER])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([header::CONTENT_TYPE, header::IF_MATCH, HeaderName::from_static(notifications::LAST_EVENT_ID)])
+        .expose_headers([header::RETRY_AFTER, header::ETAG, header::LOCATION])
         .max_age(Duration::from_secs(60 * 60));
     Some(layer)
 }

@@ -6,14 +6,14 @@
 use super::claims::Claims;
 use super::facts::State;
 use super::hash::HashKey;
-use super::{AppendError, Claim, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
+use super::{AppendError, Claim, Error, Filter, Page, Position, Registry, Scan, Span, Stage, Staged, Store, Stored};
 use crate::pb;
 use crate::wire;
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
 use prost_types::Timestamp;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -42,6 +42,8 @@ struct Shared {
     log: Mutex<Log>,
     durable: watch::Sender<Position>,
     claims: Claims,
+    /// Channels by their ids.
+    channels: Mutex<BTreeMap<String, pb::Channel>>,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Memory {
             log: Mutex::new(log),
             durable: watch::Sender::new(Position::default()),
             claims: Claims::default(),
+            channels: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -220,12 +223,37 @@ impl Store for Memory {
     }
 }
 
+#[async_trait]
+impl Registry for Memory {
+    async fn channels(&self) -> Result<Vec<pb::Channel>, Error> {
+        Ok(self.shared.channels.lock().values().cloned().collect())
+    }
+
+    async fn put_channel(&self, channel: &pb::Channel) -> Result<(), Error> {
+        let mut channels = self.shared.channels.lock();
+        let is_taken = |other: &pb::Channel| other.id != channel.id && other.service_identifier == channel.service_identifier;
+        if channels.values().any(is_taken) {
+            return Err(Error::Unavailable { cause: "two channels of one service identifier".into() });
+        }
+        channels.insert(channel.id.clone(), channel.clone());
+        Ok(())
+    }
+
+    async fn remove_channel(&self, id: &str) -> Result<(), Error> {
+        self.shared.channels.lock().remove(id);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::registry::conformance::registers;
     use crate::store::conformance::{Life, Model, append, belonging, conforms, log, look, said};
 
     conforms!(roomy: Memory::new(64 << 20), cramped: Memory::new(40 * ENTRY_OVERHEAD));
+
+    registers!(Memory::new(1));
 
     #[tokio::test]
     async fn the_newest_frame_is_kept_however_large_it_is() {

@@ -36,6 +36,7 @@ mod hash;
 mod index;
 mod log;
 pub mod memory;
+mod registry;
 mod tail;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ use facts::{Common, Rank, is_active};
 pub use facts::{CustomerFacts, Facts, SessionKey};
 pub use filter::Filter;
 pub(crate) use filter::Whereabouts;
+pub use registry::Registry;
 
 use crate::pb;
 use crate::violation::Violations;

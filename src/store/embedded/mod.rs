@@ -22,7 +22,10 @@ pub use open::{OpenError, Opening, open, reindex};
 pub use options::Options;
 
 use self::core::Core;
-use super::{AppendError, Claim, Cursor, Error, Filter, Health, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
+use super::{
+    AppendError, Claim, Cursor, Error, Filter, Health, Page, Position, Registry, Scan, Span, Stage, Staged, Store, Stored,
+};
+use crate::pb;
 use async_trait::async_trait;
 use prost_types::Timestamp;
 use std::sync::Arc;
@@ -100,5 +103,22 @@ impl Store for Embedded {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.core.health.subscribe()
+    }
+}
+
+#[async_trait]
+impl Registry for Embedded {
+    async fn channels(&self) -> Result<Vec<pb::Channel>, Error> {
+        self.core.apart(|core| Ok(core.control.channels()?)).await
+    }
+
+    async fn put_channel(&self, channel: &pb::Channel) -> Result<(), Error> {
+        let channel = channel.clone();
+        self.core.apart(move |core| core.changing(|control| control.put_channel(&channel))).await
+    }
+
+    async fn remove_channel(&self, id: &str) -> Result<(), Error> {
+        let id = id.to_owned();
+        self.core.apart(move |core| core.changing(|control| control.remove_channel(&id))).await
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::conformance::{append, conforms, said};
+use crate::store::registry::conformance::{channel, registers};
 use crate::store::{Claim, Filter};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -87,7 +88,24 @@ impl Store for InFolder {
     }
 }
 
+#[async_trait]
+impl Registry for InFolder {
+    async fn channels(&self) -> Result<Vec<pb::Channel>, Error> {
+        self.engine.channels().await
+    }
+
+    async fn put_channel(&self, channel: &pb::Channel) -> Result<(), Error> {
+        self.engine.put_channel(channel).await
+    }
+
+    async fn remove_channel(&self, id: &str) -> Result<(), Error> {
+        self.engine.remove_channel(id).await
+    }
+}
+
 conforms!(roomy: roomy(), cramped: cramped());
+
+registers!(roomy());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_room_for_the_index_nothing_new_is_accepted_and_all_is_found_until_there_is_some() {
@@ -133,4 +151,18 @@ async fn a_store_without_room_for_its_index_can_be_closed() {
     for entry in &stored {
         assert!(engine.message(entry.id()).await.expect("can be read").is_some());
     }
+}
+
+#[tokio::test]
+async fn what_is_registered_is_there_when_the_store_is_opened_again() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be made");
+    for (id, service_identifier) in [("1", "shop"), ("2", "help")] {
+        engine.put_channel(&channel(id, service_identifier)).await.expect("can be put");
+    }
+    engine.remove_channel("2").await.expect("can be removed");
+    engine.close();
+    drop(engine);
+    let again = open(folder.path(), small(), &|_| {}).expect("can be opened");
+    assert_eq!(again.channels().await.expect("can be read"), [channel("1", "shop")]);
 }
