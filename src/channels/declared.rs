@@ -121,7 +121,8 @@ impl Reading<'_> {
                 }
                 ("value", value) => {
                     if table.get("type").and_then(Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case("Password")) {
-                        let needed = format!("of a Password must not stand in a configuration; {VALUE_FILE} names a file that holds it");
+                        let needed =
+                            format!("of a Password must not stand in a configuration; {VALUE_FILE} names a file that holds it");
                         self.wrong(&at, needed);
                     }
                     object.insert("value".into(), plain(value));

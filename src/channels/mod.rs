@@ -334,7 +334,11 @@ impl Channels {
         self.shared.registry.put_channel(&channel).await?;
         let channel = Arc::new(channel);
         self.shared.snapshot.send_replace(Arc::new(present.with(channel.clone())));
-        tracing::info!(channel = channel.id, service_identifier = channel.service_identifier, "a channel is registered or changed");
+        tracing::info!(
+            channel = channel.id,
+            service_identifier = channel.service_identifier,
+            "a channel is registered or changed"
+        );
         Ok(secrets::shown(&channel))
     }
 }

@@ -1,12 +1,12 @@
 //! The registry, from its use case down: what is accepted, what is shown, what stays.
 
 use super::*;
-use base64::prelude::BASE64_STANDARD as BASE64;
 use crate::pb::{Attribute, Bot, BotFormat, ChannelMode, DeliveryOrder, DeliverySettings, Endpoint, SigningSecrets, ValueType};
 use crate::samples::{self, LIMITS};
 use crate::store;
 use crate::store::memory::Memory;
 use async_trait::async_trait;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use futures::FutureExt as _;
 use prost_types::{Duration, Value, value};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,7 +198,11 @@ fn secrets_go_only_when_they_are_taken_away() {
 fn an_update_changes_the_fields_that_it_names_and_no_others() {
     let channels = samples::channels(false);
     let created = channels.creates(full());
-    let update = || pb::Channel { id: created.id.clone(), connector: Some(Endpoint { disabled: true, ..Endpoint::default() }), ..pb::Channel::default() };
+    let update = || pb::Channel {
+        id: created.id.clone(),
+        connector: Some(Endpoint { disabled: true, ..Endpoint::default() }),
+        ..pb::Channel::default()
+    };
     let updated = channels.changes(update(), &["connector.disabled", "delivery.timeout"]).expect("can be changed");
     let connector = updated.connector.as_ref().expect("has a connector");
     assert_eq!((connector.uri.as_str(), connector.disabled), ("https://connector.example", true));
@@ -256,7 +260,9 @@ fn a_change_that_names_another_etag_is_refused() {
     let updated = channels.changes(pb::Channel { name: "A".into(), ..created.clone() }, &[]).expect("has the etag");
     let stale = Err(Error::EtagMismatch { id: created.id.clone() });
     assert_eq!(channels.changes(pb::Channel { name: "B".into(), ..created.clone() }, &[]), stale);
-    let by_etag = |etag: &str| now_done(channels.update(pb::Channel { etag: String::new(), ..created.clone() }, &[], Some(etag), Violations::default()));
+    let by_etag = |etag: &str| {
+        now_done(channels.update(pb::Channel { etag: String::new(), ..created.clone() }, &[], Some(etag), Violations::default()))
+    };
     assert_eq!(by_etag(&created.etag), stale);
     assert_eq!(now_done(channels.delete(&created.id, Some(&created.etag))), stale.clone().map(drop));
     assert_eq!(channels.channel(Key::Id(&created.id)), Ok(updated.clone()));
@@ -323,9 +329,8 @@ fn every_rule_is_reported_where_it_is_broken() {
         Box::new(move |channel| change(channel.connector.as_mut().expect("has a connector")))
     };
     let bot = |change: fn(&mut Bot)| -> Change { Box::new(move |channel| change(channel.bot.as_mut().expect("has a bot"))) };
-    let timeout = |seconds| -> Change {
-        Box::new(move |channel| channel.customer_activity_timeout = Some(Duration { seconds, nanos: 0 }))
-    };
+    let timeout =
+        |seconds| -> Change { Box::new(move |channel| channel.customer_activity_timeout = Some(Duration { seconds, nanos: 0 })) };
     let attempt = |seconds| -> Change {
         Box::new(move |channel| {
             channel.delivery.get_or_insert_default().timeout = Some(Duration { seconds, nanos: 0 });
@@ -334,16 +339,45 @@ fn every_rule_is_reported_where_it_is_broken() {
     let cases: Vec<(Change, &str, Reason)> = vec![
         (Box::new(|c| c.service_identifier.clear()), "serviceIdentifier", Reason::Required),
         (Box::new(|c| c.service_identifier = " ".into()), "serviceIdentifier", Reason::Required),
-        (Box::new({ let long = long.clone(); |c| c.service_identifier = long }), "serviceIdentifier", Reason::TooLong),
-        (Box::new({ let long = long.clone(); |c| c.name = long }), "name", Reason::TooLong),
+        (
+            Box::new({
+                let long = long.clone();
+                |c| c.service_identifier = long
+            }),
+            "serviceIdentifier",
+            Reason::TooLong,
+        ),
+        (
+            Box::new({
+                let long = long.clone();
+                |c| c.name = long
+            }),
+            "name",
+            Reason::TooLong,
+        ),
         (Box::new(|c| c.channel_type.clear()), "channelType", Reason::Required),
-        (Box::new({ let long = long.clone(); |c| c.channel_type = long }), "channelType", Reason::TooLong),
+        (
+            Box::new({
+                let long = long.clone();
+                |c| c.channel_type = long
+            }),
+            "channelType",
+            Reason::TooLong,
+        ),
         (Box::new(|c| c.mode = 9), "mode", Reason::UnknownNumber),
         (connector(|e| e.uri.clear()), "connector.uri", Reason::Required),
         (connector(|e| e.uri = format!("http://a.example/{}", "x".repeat(2048))), "connector.uri", Reason::TooLong),
         (connector(|e| e.uri = "connector.example".into()), "connector.uri", Reason::NotAUri),
-        (connector(|e| e.signing_secrets = Some(SigningSecrets { secrets: vec![SECRETS[0].into(); 9] })), "connector.signingSecrets", Reason::TooMany),
-        (connector(|e| e.signing_secrets = Some(SigningSecrets { secrets: vec![SECRETS[0].into(), "sesame".into()] })), "connector.signingSecrets[1]", Reason::NotASecret),
+        (
+            connector(|e| e.signing_secrets = Some(SigningSecrets { secrets: vec![SECRETS[0].into(); 9] })),
+            "connector.signingSecrets",
+            Reason::TooMany,
+        ),
+        (
+            connector(|e| e.signing_secrets = Some(SigningSecrets { secrets: vec![SECRETS[0].into(), "sesame".into()] })),
+            "connector.signingSecrets[1]",
+            Reason::NotASecret,
+        ),
         (bot(|b| b.endpoint = None), "bot.endpoint", Reason::Required),
         (bot(|b| b.endpoint.get_or_insert_default().uri = "ftp://bot.example".into()), "bot.endpoint.uri", Reason::NotAUri),
         (bot(|b| b.id.clear()), "bot.id", Reason::Required),
@@ -355,7 +389,11 @@ fn every_rule_is_reported_where_it_is_broken() {
         (attempt(121), "delivery.timeout", Reason::OutOfRange),
         (Box::new(|c| c.attributes[1].key = None), "attributes[1].key", Reason::Required),
         (Box::new(|c| c.attributes[1].key = Some("account".into())), "attributes[1].key", Reason::Duplicate),
-        (Box::new(|c| c.attributes[0].value = Some(Value { kind: Some(value::Kind::NumberValue(f64::NAN)) })), "attributes[0].value", Reason::NotFinite),
+        (
+            Box::new(|c| c.attributes[0].value = Some(Value { kind: Some(value::Kind::NumberValue(f64::NAN)) })),
+            "attributes[0].value",
+            Reason::NotFinite,
+        ),
         (Box::new(|c| c.attributes[1].value = None), "attributes[1].value", Reason::Required),
         (Box::new(|c| c.attributes[0].value = text(&"x".repeat(64 << 10))), "", Reason::TooLarge),
     ];
@@ -369,7 +407,9 @@ fn every_rule_is_reported_where_it_is_broken() {
 
 #[test]
 fn bounds_are_kept_from_both_sides() {
-    for (seconds, nanos, fits) in [(0, 0, true), (0, 999_999_999, false), (1, 0, true), (2_592_000, 0, true), (2_592_000, 1, false)] {
+    for (seconds, nanos, fits) in
+        [(0, 0, true), (0, 999_999_999, false), (1, 0, true), (2_592_000, 0, true), (2_592_000, 1, false)]
+    {
         let found = wrong(|channel| channel.customer_activity_timeout = Some(Duration { seconds, nanos }));
         assert_eq!(found.is_empty(), fits, "{seconds} s {nanos} ns: {found:?}");
     }
@@ -560,7 +600,8 @@ fn channels_are_there_when_the_registry_is_opened_again() {
 
 fn declared(toml: &str) -> Result<Vec<pb::Channel>, Vec<String>> {
     let table: toml::Table = toml.parse().expect("is TOML");
-    let tables: Vec<toml::Table> = table["declared"].as_array().expect("is a list").iter().filter_map(|t| t.as_table().cloned()).collect();
+    let tables: Vec<toml::Table> =
+        table["declared"].as_array().expect("is a list").iter().filter_map(|t| t.as_table().cloned()).collect();
     let read = super::declared::read(&tables, &limits());
     read.map_err(|problems| problems.into_iter().map(|problem| format!("{} {}", problem.key, problem.sentence)).collect())
 }
@@ -641,12 +682,26 @@ fn everything_that_is_wrong_with_declared_channels_is_told_at_once() {
     );
     let problems = problems.expect_err("is wrong").join("\n");
     assert!(!problems.contains("sesame"), "{problems}");
-    insta::assert_snapshot!(problems, @"");
+    insta::assert_snapshot!(problems, @r#"
+    channels.declared[1].service_identifier is that of channels.declared[0], too
+    channels.declared[1].default_outbound is said of channels.declared[0], which is of the same type, too
+    channels.declared[2].attributes[0].value of a Password must not stand in a configuration; value_file names a file that holds it
+    channels.declared[2].channelType is no key here: keys of the configuration have no capitals
+    channels.declared[2].connector.signing_secret_files[0] "/nowhere/secret" cannot be read: No such file or directory (os error 2)
+    channels.declared[2].connector.signing_secrets must not stand in a configuration; signing_secret_files names files that hold them
+    channels.declared[2].colour is no key here; known are id, service_identifier, name, channel_type, mode, default_outbound, connector, bot, customer_activity_timeout, delivery, attributes, declared, etag, create_time, update_time
+    channels.declared[2].customer_activity_timeout needs a time with its unit, such as "30s", found the number 5
+    channels.declared[2].id is the gateway's to set
+    channels.declared[2].service_identifier is required
+    channels.declared[2].channel_type is required
+    channels.declared[2].connector.uri needs the scheme http or https
+    "#);
 }
 
 #[test]
 fn a_declared_channel_cannot_be_changed_at_run_time() {
-    let declaring = declared("[[declared]]\nservice_identifier = \"a\"\nchannel_type = \"SMS\"\ndefault_outbound = true").unwrap();
+    let declaring =
+        declared("[[declared]]\nservice_identifier = \"a\"\nchannel_type = \"SMS\"\ndefault_outbound = true").unwrap();
     let id = declaring[0].id.clone();
     let channels = now_done(Channels::open(Arc::new(Memory::new(1)), declaring, settings(9))).expect("can be opened");
     let declared = Error::ChannelDeclared { service_identifier: "a".into() };

@@ -66,7 +66,10 @@ fn what_is_printed_is_read_as_the_same_configuration() {
         ("CIM_INBOX__REUSED_ID__GRPC", "renew"),
         ("CIM_INBOX__REUSED_ID__HTTP", "reject"),
         ("CIM_CHANNELS__REQUIRE_REGISTERED", "true"),
-        ("CIM_CHANNELS__DECLARED", r#"[{ service_identifier = "1", connector = { uri = "x" }, attributes = [{ value = 1.5 }] }]"#),
+        (
+            "CIM_CHANNELS__DECLARED",
+            r#"[{ service_identifier = "1", connector = { uri = "x" }, attributes = [{ value = 1.5 }] }]"#,
+        ),
         ("CIM_FEED__HEARTBEAT", "1m 30s"),
         ("CIM_LIMITS__MESSAGE", "1536 KiB"),
         ("CIM_SHUTDOWN__GRACE", "1500ms"),

@@ -172,8 +172,14 @@ mod tests {
             let inbox = Inbox::new(store.clone(), samples::channels(false), LIMITS, Duration::from_secs(60));
             let feed = feed::Settings { heartbeat: Duration::MAX, heartbeat_skipped: 1, max_streams: 1, cold_scans: 1 };
             let (feed, _matcher) = Feed::new(store.clone(), feed, shutdown.clone());
-            let settings =
-                Settings { reuse: Reuse::Reject, filter_values: 1, filter_value_bytes: 1, history_page: 1, max_in_flight };
+            let settings = Settings {
+                reuse: Reuse::Reject,
+                filter_values: 1,
+                filter_value_bytes: 1,
+                history_page: 1,
+                channels_page: 1,
+                max_in_flight,
+            };
             let messages = Messages::new(inbox, feed, settings, shutdown.clone());
             Self { store, answers: answers(messages, requests), shutdown }
         }

@@ -56,7 +56,6 @@ impl Messages {
     fn accepted(&self, stored: &Stored) -> pb::AcceptedMessage {
         accepted_message(stored, self.inbox.store().span().cursor(stored.position))
     }
-
 }
 
 /// A stored message as clients see it.

@@ -76,7 +76,8 @@ async fn create(State(desk): State<Desk>, query: query::Raw, headers: HeaderMap,
     Query::read(query, &[])?;
     let (channel, violations) = desk.read(&headers, body).await?;
     let created = desk.channels.create(channel, violations).await?;
-    let location = HeaderValue::from_str(&format!("/v1/channels/{}", created.id)).expect("an id that the gateway makes is a UUID");
+    let location =
+        HeaderValue::from_str(&format!("/v1/channels/{}", created.id)).expect("an id that the gateway makes is a UUID");
     let mut answer = shown(StatusCode::CREATED, &created);
     answer.headers_mut().insert(header::LOCATION, location);
     Ok(answer)

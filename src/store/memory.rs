@@ -248,8 +248,8 @@ impl Registry for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::registry::conformance::registers;
     use crate::store::conformance::{Life, Model, append, belonging, conforms, log, look, said};
+    use crate::store::registry::conformance::registers;
 
     conforms!(roomy: Memory::new(64 << 20), cramped: Memory::new(40 * ENTRY_OVERHEAD));
 

@@ -231,11 +231,25 @@ impl Codec for Secrets {
 /// Reports every number that would not come back as it was sent: of a channel no exact numbers are kept.
 pub(super) fn report_inexact(reader: &mut Reader) {
     for (pointer, literal) in std::mem::take(&mut reader.exact) {
-        let path = pointer.split('/').skip(1).collect::<Vec<_>>().join(".");
+        let path = path_of(&pointer);
         let double = number::nearest_double(&literal);
         let message = format!("needs a number that a double holds, or a text, found {} (read as {double})", excerpt(&literal));
         reader.violations.add(path, Reason::OutOfRange, message);
     }
+}
+
+/// The path to where a JSON Pointer leads: `/attributes/0/value` is `attributes[0].value`.
+fn path_of(pointer: &str) -> String {
+    let mut path = String::new();
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        match step.parse::<usize>() {
+            Ok(index) => path.push_str(&format!("[{index}]")),
+            Err(_) if path.is_empty() => path.push_str(&step),
+            Err(_) => path.push_str(&format!(".{step}")),
+        }
+    }
+    path
 }
 
 /// Brings a channel that came as protobuf into the form that reading its JSON would give, and says what is wrong with it.
@@ -244,4 +258,120 @@ pub(super) fn tidy(channel: &mut pb::Channel, bounds: &Bounds) -> crate::violati
     let mut tidier = Tidier { bounds, exact: &exact, violations: Default::default() };
     channel.tidy(&Path::ROOT, &mut tidier);
     tidier.violations
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pb;
+    use crate::violation::Reason;
+    use crate::wire::{decode_channel, encode_channel};
+    use serde_json::{Value as Json, json};
+
+    fn read(json: &Json) -> pb::Channel {
+        let (channel, violations) = decode_channel(json.to_string().as_bytes(), 64).expect("is JSON");
+        assert!(violations.is_empty(), "{violations:?}");
+        channel
+    }
+
+    fn wrong(json: &Json) -> Vec<(String, Reason)> {
+        let (_, violations) = decode_channel(json.to_string().as_bytes(), 64).expect("is JSON");
+        violations.into_vec().into_iter().map(|violation| (violation.path, violation.reason)).collect()
+    }
+
+    fn full() -> Json {
+        json!({
+            "id": "1", "serviceIdentifier": "shop", "name": "Shop", "channelType": "SMS", "mode": "AGENT", "defaultOutbound": true,
+            "connector": { "uri": "https://a.example", "disabled": true, "signingSecretDigests": ["9f86d081"] },
+            "bot": {
+                "endpoint": { "uri": "https://b.example", "disabled": false, "signingSecretDigests": [] },
+                "format": "BOT", "id": "b", "name": "Bot",
+            },
+            "customerActivityTimeout": "300s", "delivery": { "timeout": "1.500s", "order": "STRICT" },
+            "attributes": [{ "key": "k", "type": "Number", "value": { "n": [1, null] }, "more": 1 }],
+            "declared": true, "etag": "e", "createTime": "2026-11-22T18:12:14.661Z", "updateTime": "2026-11-22T18:12:15.000Z",
+        })
+    }
+
+    #[test]
+    fn every_key_is_read_and_written_and_in_its_order() {
+        let written = encode_channel(&read(&full()));
+        assert_eq!(serde_json::from_slice::<Json>(&written).expect("is JSON"), full());
+        let written = String::from_utf8(encode_channel(&pb::Channel::default())).expect("is UTF-8");
+        let expected = concat!(
+            r#"{"id":"","serviceIdentifier":"","name":"","channelType":"","mode":null,"defaultOutbound":false,"connector":null,"#,
+            r#""bot":null,"customerActivityTimeout":null,"delivery":null,"attributes":[],"declared":false,"etag":"","#,
+            r#""createTime":null,"updateTime":null}"#
+        );
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn null_is_as_if_the_key_were_missing() {
+        let mut nulls = full();
+        nulls.as_object_mut().into_iter().flatten().for_each(|(_, value)| *value = Json::Null);
+        assert_eq!(read(&nulls), pb::Channel::default());
+        assert_eq!(read(&json!({})), pb::Channel::default());
+    }
+
+    #[test]
+    fn secrets_are_read_and_never_written() {
+        let secrets = |secrets: Json| read(&json!({ "connector": { "signingSecrets": secrets } })).connector.unwrap_or_default();
+        let two = secrets(json!(["whsec_1", "whsec_2"]));
+        assert_eq!(two.signing_secrets.as_ref().map(|secrets| secrets.secrets.len()), Some(2));
+        assert_eq!(secrets(json!([])).signing_secrets, Some(pb::SigningSecrets::default()), "none from then on");
+        assert_eq!(secrets(Json::Null).signing_secrets, None, "those that there are");
+        let written = encode_channel(&pb::Channel { connector: Some(two), ..pb::Channel::default() });
+        assert!(!String::from_utf8(written).expect("is UTF-8").contains("igningSecrets\""));
+    }
+
+    #[test]
+    fn spans_have_a_unit() {
+        for (text, expected) in
+            [("5m", (300, 0)), ("1m 30s", (90, 0)), ("1.5s", (1, 500_000_000)), ("0s", (0, 0)), ("3 days", (259_200, 0))]
+        {
+            let span = read(&json!({ "customerActivityTimeout": text })).customer_activity_timeout.expect("is set");
+            assert_eq!((span.seconds, span.nanos), expected, "{text}");
+        }
+        for (value, reason) in [
+            (json!("300"), Reason::NotATime),
+            (json!("0"), Reason::NotATime),
+            (json!("soon"), Reason::NotATime),
+            (json!("-5s"), Reason::NotATime),
+            (json!(300), Reason::WrongType),
+            (json!({}), Reason::WrongType),
+        ] {
+            let found = wrong(&json!({ "customerActivityTimeout": value }));
+            assert_eq!(found, [("customerActivityTimeout".to_owned(), reason)], "{value}");
+        }
+    }
+
+    #[test]
+    fn everything_that_cannot_be_read_is_told_with_its_place() {
+        let found = wrong(&json!({
+            "colour": "red", "name": 5, "mode": "ROBOT", "defaultOutbound": "perhaps", "createTime": "yesterday",
+            "connector": { "url": "https://a.example", "signingSecrets": "whsec_1" },
+            "bot": "https://b.example",
+            "delivery": { "order": 1, "retries": 7 },
+            "attributes": [{ "type": "Secret", "value": 9_007_199_254_740_993_u64 }, 5],
+        }));
+        let expected = [
+            ("attributes[0].type", Reason::UnknownName),
+            ("attributes[0].value", Reason::OutOfRange),
+            ("attributes[1]", Reason::WrongType),
+            ("bot", Reason::WrongType),
+            ("colour", Reason::UnknownKey),
+            ("connector.signingSecrets", Reason::WrongType),
+            ("connector.url", Reason::UnknownKey),
+            ("createTime", Reason::NotATime),
+            ("defaultOutbound", Reason::WrongType),
+            ("delivery.order", Reason::WrongType),
+            ("delivery.retries", Reason::UnknownKey),
+            ("mode", Reason::UnknownName),
+            ("name", Reason::WrongType),
+        ];
+        let mut found: Vec<_> = found.iter().map(|(path, reason)| (path.as_str(), *reason)).collect();
+        found.sort_unstable_by_key(|(path, _)| *path);
+        assert_eq!(found, expected);
+        assert_eq!(wrong(&json!([])), [(String::new(), Reason::WrongType)]);
+    }
 }

@@ -69,12 +69,21 @@ impl Gateway {
         Self::with_connections(settings, connections()).await
     }
 
+    /// A gateway that accepts nothing of channels that are not registered.
+    pub async fn requiring_registered(settings: Settings) -> Self {
+        Self::starting(settings, connections(), true).await
+    }
+
     pub async fn with_connections(settings: Settings, connections: listener::Settings) -> Self {
+        Self::starting(settings, connections, false).await
+    }
+
+    async fn starting(settings: Settings, connections: listener::Settings, require_registered: bool) -> Self {
         let store = Arc::new(Memory::new(128 << 20));
         let bounds = Bounds { free_form_depth: 24, list_length: 1000 };
         let limits = Limits { message_bytes: settings.message_bytes, id_bytes: 256, bounds };
         let channel_limits = channels::Limits { channel_bytes: CHANNEL_BYTES, id_bytes: 256, bounds };
-        let registry = channels::Settings { require_registered: false, most: 20, limits: channel_limits };
+        let registry = channels::Settings { require_registered, most: 20, limits: channel_limits };
         let channels = Channels::open(store.clone(), Vec::new(), registry).await.unwrap();
         let inbox = Inbox::new(store.clone(), channels, limits, Duration::from_secs(60));
         let shutdown = CancellationToken::new();

@@ -3,6 +3,7 @@
 mod bad_input;
 mod browsers;
 mod bulk;
+mod channels;
 mod commands;
 mod connections;
 mod discovery;
