@@ -235,7 +235,7 @@ async fn a_declared_channel_is_served_and_cannot_be_changed() {
     let mut registry = Registry::of(&gateway).await;
     let shown = registry.get(by_name("shop")).await.unwrap();
     assert!(shown.declared && shown.connector.as_ref().unwrap().signing_secret_digests.len() == 1);
-    assert_eq!(registry.list(0, "", "").await.unwrap().channels, [shown.clone()]);
+    assert_eq!(registry.list(0, "", "").await.unwrap().channels, std::slice::from_ref(&shown));
     gateway.client().await.send(says("shop", "+49 1", "hi")).await;
     let changed = registry.update(Channel { name: "Mine".into(), ..shown.clone() }, &[]).await.unwrap_err();
     assert_refused(&changed, Code::FailedPrecondition, "CHANNEL_DECLARED");
