@@ -47,4 +47,5 @@ pub mod sessions;
 pub mod store;
 pub mod telemetry;
 pub mod violation;
+pub mod webhook;
 pub mod wire;
