@@ -28,7 +28,7 @@ impl Body {
     pub(super) fn new(bytes: Bytes) -> Self {
         // Nobody asks for an empty body: then there is no knowing, and it counts as taken.
         let taken = Taken(Arc::new(AtomicBool::new(bytes.is_empty())));
-        Self { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), taken }
+        Self { bytes: Some(bytes), taken }
     }
 
     pub(super) fn taken(&self) -> Taken {

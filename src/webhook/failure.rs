@@ -75,7 +75,7 @@ pub enum Failure {
 /// A part of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The status line and the headers.
+    /// The status line and the headers. Too large a head over HTTP/2 is [`Failure::Malformed`], as the protocol has it.
     Head,
     /// What follows.
     Body,
@@ -119,18 +119,13 @@ impl Failure {
                 return Self::Malformed { cause, status };
             }
         }
-        if let Some(h2) = find::<h2::Error>(error)
-            && h2.is_library()
-        {
-            // The one reason for which the client itself refuses a stream that it has opened.
-            return match h2.reason() {
-                Some(h2::Reason::REFUSED_STREAM) => Self::TooLarge { part: Part::Head, status },
-                _ => Self::Malformed { cause, status },
-            };
+        if find::<h2::Error>(error).is_some_and(h2::Error::is_library) {
+            return Self::Malformed { cause, status };
         }
         let is_unreadable = |e: &io::Error| matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
         if find::<io::Error>(error).is_some_and(is_unreadable) {
-            return Self::Malformed { cause, status };
+            // Before there is an answer, only TLS reads what it does not understand: HTTP/2 keeps no more of its error than the words.
+            return if status.is_none() { Self::Tls { cause } } else { Self::Malformed { cause, status } };
         }
         if written { Self::Reset { cause, status } } else { Self::Connect { cause } }
     }
