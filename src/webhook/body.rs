@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 /// Sent in one piece. A connection asks for it only after it has taken the head of the request.
-#[derive(Debug)]
 pub(super) struct Body {
     bytes: Option<Bytes>,
     taken: Taken,
 }
 
 /// True as soon as the receiver may have got some of the request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Taken(Arc<AtomicBool>);
 
 impl Taken {

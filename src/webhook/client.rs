@@ -15,6 +15,7 @@ use hyper::{Method, Request};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
@@ -24,6 +25,9 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("cim-gateway/", env!("CARGO_PKG_VERSION")));
+
+/// What HTTP/1.1 reads at a time; it takes no lower bound.
+const LEAST_HEAD: usize = 8 * 1024;
 
 /// Headers that say how the request is sent, which is the client's to say.
 const OF_THE_CONNECTION: [HeaderName; 8] = [
@@ -37,8 +41,8 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// What is sent in one attempt.
-#[derive(Debug, Clone)]
+/// What is sent in one attempt. Shown, it lacks what only the receiver should see.
+#[derive(Clone)]
 pub struct Post<'a> {
     /// Where it goes.
     pub url: &'a Url,
@@ -58,10 +62,26 @@ pub struct Post<'a> {
     pub timeout: Option<Duration>,
 }
 
-/// What a receiver said, complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl fmt::Debug for Post<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, id, content_type, body, secrets, trace, headers, timeout } = self;
+        f.debug_struct("Post")
+            .field("url", url)
+            .field("id", id)
+            .field("content_type", content_type)
+            .field("body_bytes", &body.len())
+            .field("secrets", &secrets.len())
+            .field("trace", trace)
+            .field("headers", &headers.keys().collect::<Vec<_>>())
+            .field("timeout", timeout)
+            .finish()
+    }
+}
+
+/// What a receiver said, complete. Shown, it lacks the body.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Any status but 1xx; redirects are not followed.
+    /// Any status but those that announce another; redirects are not followed.
     pub status: u16,
     /// How long the receiver asks to be left alone, a day at most.
     pub retry_after: Option<Duration>,
@@ -69,6 +89,18 @@ pub struct Answer {
     pub body: Bytes,
     /// The time from the beginning of the attempt to the last byte of the answer.
     pub duration: Duration,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, retry_after, body, duration } = self;
+        f.debug_struct("Answer")
+            .field("status", status)
+            .field("retry_after", retry_after)
+            .field("body_bytes", &body.len())
+            .field("duration", duration)
+            .finish()
+    }
 }
 
 /// Sends webhooks. Its clones share their connections, which end with the last of them.
@@ -95,7 +127,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(settings.idle_timeout)
             .pool_max_idle_per_host(settings.max_idle_per_host)
-            .http1_max_buf_size(settings.max_response_head)
+            .http1_max_buf_size(settings.max_response_head.max(LEAST_HEAD))
             .http1_max_headers(settings.max_response_headers)
             .http2_max_header_list_size(u32::try_from(settings.max_response_head).unwrap_or(u32::MAX))
             .build(connector);

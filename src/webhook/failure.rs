@@ -5,9 +5,9 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-/// Why there is no answer. The first six mean that the receiver certainly got nothing of the request; after the others it may have
-/// got all of it and acted upon it. `status` is there where an answer had begun: a receiver that said 200 has taken the request, though
-/// the rest of its answer is lost.
+/// Why there is no answer. After the first five the receiver has certainly not acted upon the request, of whose body it got nothing;
+/// after the others it may have got all of it. `status` is there where an answer had begun: a receiver that said 200 has taken the
+/// request, though the rest of its answer is lost.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// No address of the host is one that webhooks may go to.

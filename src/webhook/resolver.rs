@@ -40,3 +40,26 @@ impl Resolve for System {
         looked_up.await.map_err(io::Error::other)?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_up_beyond_the_bound_waits_for_its_turn() {
+        let system = System::new(1);
+        let place = system.places.clone().acquire_owned().await;
+        let mut waiting = system.resolve("127.0.0.1", 80);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(place);
+        assert_eq!(waiting.await.unwrap(), ["127.0.0.1:80".parse().unwrap()]);
+        system.resolve("127.0.0.1", 80).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_name_that_no_system_can_look_up_is_an_error() {
+        for name in ["", "a\0b", "nowhere.invalid"] {
+            assert!(System::new(1).resolve(name, 80).await.is_err(), "{name:?}");
+        }
+    }
+}

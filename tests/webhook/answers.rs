@@ -18,10 +18,17 @@ async fn an_answer_has_its_status_its_body_and_how_long_to_wait() {
 
 #[tokio::test]
 async fn every_status_is_an_answer() {
-    for status in [200, 202, 204, 301, 400, 401, 404, 410, 429, 500, 504, 599] {
+    for status in [101, 200, 202, 204, 301, 400, 401, 404, 410, 429, 500, 504, 599] {
         let receiver = Receiver::saying(format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n")).await;
         assert_eq!(post(&client(), &receiver.url()).await.unwrap().status, status);
     }
+}
+
+#[tokio::test]
+async fn an_answer_does_not_show_its_body() {
+    let receiver = Receiver::saying("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret").await;
+    let answer = post(&client(), &receiver.url()).await.unwrap();
+    assert!(format!("{answer:?}").starts_with("Answer { status: 200, retry_after: None, body_bytes: 6, duration: "));
 }
 
 #[tokio::test]

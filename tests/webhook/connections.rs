@@ -3,6 +3,7 @@
 use crate::support::*;
 use cim_gateway::webhook::{Client, Failure, Settings};
 use futures::future::join_all;
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncWriteExt;
@@ -132,6 +133,36 @@ async fn a_connection_that_the_receiver_has_closed_is_replaced() {
         soon("the end of the connection", ends.recv()).await.unwrap();
     }
     assert_eq!(receiver.accepted(), 5);
+}
+
+/// The same where the client has not noticed yet: it takes the closed connection for a good one, and finds out before it writes.
+#[tokio::test]
+async fn a_connection_that_turns_out_to_be_closed_is_replaced() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = url(&format!("http://{}/cim", listener.local_addr().unwrap()));
+    let (tell, ends) = std::sync::mpsc::channel();
+    // A thread of its own, so that a connection ends while the client's runtime stands still.
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut got = Vec::new();
+            while !got.ends_with(b"\r\n\r\n{}") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                got.push(byte[0]);
+            }
+            stream.write_all(OK).unwrap();
+            drop(stream);
+            tell.send(()).unwrap();
+        }
+    });
+    let client = client();
+    post(&client, &url).await.unwrap();
+    ends.recv().unwrap();
+    // The runtime learns that there is something to read, and this test goes on before who reads it.
+    tokio::task::yield_now().await;
+    post(&client, &url).await.unwrap();
+    server.join().unwrap();
 }
 
 /// Here it had been: the receiver may have acted upon it, so it is not sent again but told.

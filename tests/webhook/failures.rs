@@ -1,7 +1,7 @@
 //! What goes wrong on the way, each kind told from the others.
 
 use crate::support::*;
-use cim_gateway::webhook::{Client, Failure, Id, Post, Resolve, Settings, TraceParent};
+use cim_gateway::webhook::{Client, Failure, Resolve, Settings};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,6 +58,15 @@ async fn a_name_server_that_does_not_answer_takes_the_time_to_connect_only() {
 }
 
 #[tokio::test]
+async fn a_port_that_takes_no_connection_takes_the_time_to_connect_only() {
+    let full = Full::new().await;
+    let client = Client::new(Settings { connect_timeout: SHORT, ..settings() }).unwrap();
+    let failure = post(&client, &full.url()).await.unwrap_err();
+    assert_eq!(failure, Failure::ConnectTimeout { after: SHORT });
+    insta::assert_snapshot!(failure, @"the receiver cannot be reached within 1s");
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_agree_on_tls_takes_the_time_to_connect_only() {
     let receiver = Receiver::doing(|mut stream, _| async move { closed(&mut stream).await }).await;
     let client = Client::new(Settings { connect_timeout: SHORT, ..settings() }).unwrap();
@@ -91,20 +100,9 @@ async fn a_receiver_that_never_reads_times_out() {
 #[tokio::test]
 async fn an_attempt_has_the_time_that_its_caller_says() {
     let receiver = Receiver::doing(|mut stream, _| async move { closed(&mut stream).await }).await;
-    let id = Id::new("delivery-1").unwrap();
-    let post = Post {
-        url: &receiver.url(),
-        id: &id,
-        content_type: "application/json".parse().unwrap(),
-        body: "{}".into(),
-        secrets: &[],
-        trace: TraceParent::new(),
-        headers: hyper::HeaderMap::new(),
-        timeout: Some(Duration::from_millis(50)),
-    };
-    let failure = soon("the end of an attempt", client().post(post)).await.unwrap_err();
-    assert_eq!(failure, Failure::ResponseTimeout { after: Duration::from_millis(50), status: None });
-    insta::assert_snapshot!(failure, @"the receiver did not answer within 50ms");
+    let failure = post_within(&client(), &receiver.url(), "{}", Some(SHORT)).await.unwrap_err();
+    assert_eq!(failure, timed_out(None));
+    insta::assert_snapshot!(failure, @"the receiver did not answer within 1s");
 }
 
 /// Every byte comes in time, and the answer never does.

@@ -111,3 +111,21 @@ async fn an_empty_body_is_sent_with_its_length() {
     post_body(&client(), &receiver.url(), "").await.unwrap();
     assert_eq!(soon("the request", requests.recv()).await.unwrap().header("content-length"), "0");
 }
+
+#[test]
+fn what_is_sent_does_not_show_what_only_its_receiver_should_see() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let post = Post {
+        url: &url("https://connector.example/cim?token=hidden"),
+        id: &Id::new("delivery-1").unwrap(),
+        content_type: HeaderValue::from_static("application/json"),
+        body: "hidden".into(),
+        secrets: &[Secret::parse(secret).unwrap()],
+        trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse().unwrap(),
+        headers: HeaderMap::from_iter([(hyper::header::AUTHORIZATION, HeaderValue::from_static("hidden"))]),
+        timeout: None,
+    };
+    let shown = format!("{post:?}");
+    assert!(shown.contains("authorization") && shown.contains("body_bytes: 6") && shown.contains("secrets: 1"), "{shown}");
+    assert!(!shown.contains("hidden") && !shown.contains("MfKQ"), "{shown}");
+}

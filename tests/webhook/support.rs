@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -18,17 +18,16 @@ use tokio_util::task::AbortOnDropHandle;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Time that an attempt has that is meant to run out of it.
-pub const SHORT: Duration = Duration::from_millis(300);
+pub const SHORT: Duration = Duration::from_secs(1);
 
 /// Waits for what must come.
 pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, event).await.unwrap_or_else(|_| panic!("{what} does not come"))
 }
 
-/// The URL of a port where nobody listens.
+/// The URL of a port where nobody listens: no other test has anything at this address.
 pub fn nobody() -> Url {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    url(&format!("http://{}/cim", listener.local_addr().unwrap()))
+    url("http://127.3.0.1:50051/cim")
 }
 
 /// Settings that let webhooks go to this machine, with time enough for whatever should work.
@@ -66,6 +65,16 @@ pub async fn post(client: &Client, url: &Url) -> Result<Answer, Failure> {
 }
 
 pub async fn post_body(client: &Client, url: &Url, body: impl Into<Vec<u8>>) -> Result<Answer, Failure> {
+    post_within(client, url, body, None).await
+}
+
+/// An attempt with a time of its own.
+pub async fn post_within(
+    client: &Client,
+    url: &Url,
+    body: impl Into<Vec<u8>>,
+    timeout: Option<Duration>,
+) -> Result<Answer, Failure> {
     let id = Id::new("delivery-1").unwrap();
     let post = Post {
         url,
@@ -75,9 +84,39 @@ pub async fn post_body(client: &Client, url: &Url, body: impl Into<Vec<u8>>) -> 
         secrets: &[],
         trace: TraceParent::new(),
         headers: hyper::HeaderMap::new(),
-        timeout: None,
+        timeout,
     };
     soon("the end of an attempt", client.post(post)).await
+}
+
+/// A port that takes no connection any more: what tries to connect hears nothing.
+pub struct Full {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Full {
+    pub async fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        // Nobody accepts those, so soon there is no room for another.
+        while let Ok(connected) = tokio::time::timeout(SHORT, TcpStream::connect(address)).await {
+            waiting.push(connected.unwrap());
+        }
+        Self { address, _listener: listener, _waiting: waiting }
+    }
+
+    pub fn url(&self) -> Url {
+        url(&format!("http://{}/cim", self.address))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
 }
 
 /// One side of a connection.
@@ -98,7 +137,7 @@ impl Receiver {
         F: Fn(TcpStream, usize) -> D + Send + Sync + 'static,
         D: Future<Output = ()> + Send + 'static,
     {
-        Self::at("127.0.0.1", script).await
+        Self::at("127.0.0.1:0", script).await
     }
 
     /// The same at an address of its own.
@@ -107,7 +146,7 @@ impl Receiver {
         F: Fn(TcpStream, usize) -> D + Send + Sync + 'static,
         D: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind((address, 0)).await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = accepted.clone();
@@ -157,7 +196,12 @@ impl Receiver {
 
     /// Answers every request with 200 and nothing more, as long as the client likes.
     pub async fn kind() -> Self {
-        Self::doing(|mut stream, _| async move { answer_all(&mut stream).await }).await
+        Self::kind_at("127.0.0.1:0").await
+    }
+
+    /// The same at an address of its own.
+    pub async fn kind_at(address: &str) -> Self {
+        Self::at(address, |mut stream, _| async move { answer_all(&mut stream).await }).await
     }
 
     pub fn port(&self) -> u16 {

@@ -79,14 +79,15 @@ async fn all_attempts_share_a_connection_over_http_2() {
 #[tokio::test]
 async fn a_connection_on_which_an_answer_did_not_come_is_not_used_again() {
     let authority = Authority::new();
-    let client = authority.trusted_by(Settings { timeout: SHORT, ..settings() });
+    let client = authority.trusted_by(settings());
     let receiver = serving(authority.certify("localhost", |_| {}).server(&["h2"]), |request| async move {
         if request.headers()["content-length"] == "2" { std::future::pending().await } else { yes() }
     })
     .await;
     let url = receiver.https();
     post_body(&client, &url, "well").await.unwrap();
-    assert_eq!(post_body(&client, &url, "{}").await, Err(Failure::ResponseTimeout { after: SHORT, status: None }));
+    let failure = post_within(&client, &url, "{}", Some(SHORT)).await.unwrap_err();
+    assert_eq!(failure, Failure::ResponseTimeout { after: SHORT, status: None });
     assert_eq!(receiver.accepted(), 1);
     post_body(&client, &url, "well").await.unwrap();
     assert_eq!(receiver.accepted(), 2);
