@@ -140,6 +140,7 @@ async fn a_connection_that_the_receiver_has_closed_is_replaced() {
 async fn a_connection_that_turns_out_to_be_closed_is_replaced() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = url(&format!("http://{}/cim", listener.local_addr().unwrap()));
+    let (close, closings) = std::sync::mpsc::channel();
     let (tell, ends) = std::sync::mpsc::channel();
     // A thread of its own, so that a connection ends while the client's runtime stands still.
     let server = std::thread::spawn(move || {
@@ -152,16 +153,23 @@ async fn a_connection_that_turns_out_to_be_closed_is_replaced() {
                 got.push(byte[0]);
             }
             stream.write_all(OK).unwrap();
+            closings.recv().unwrap();
             drop(stream);
             tell.send(()).unwrap();
         }
     });
     let client = client();
     post(&client, &url).await.unwrap();
+    // The client puts the connection by.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    close.send(()).unwrap();
     ends.recv().unwrap();
     // The runtime learns that there is something to read, and this test goes on before who reads it.
     tokio::task::yield_now().await;
     post(&client, &url).await.unwrap();
+    close.send(()).unwrap();
     server.join().unwrap();
 }
 

@@ -90,7 +90,7 @@ async fn a_receiver_that_never_answers_times_out() {
 async fn a_receiver_that_never_reads_times_out() {
     let receiver = Receiver::doing(|stream, _| async move {
         let _open = stream;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let large = vec![b'x'; 64 * 1024 * 1024];
