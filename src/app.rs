@@ -13,11 +13,12 @@ use crate::store::embedded::{self, Embedded, OpenError, Opening};
 use crate::store::memory::Memory;
 use crate::store::{self, Registry, Store};
 use crate::wire::Bounds;
-use crate::{grpc, http};
+use crate::{grpc, http, webhook};
 use axum::http::StatusCode;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -300,6 +301,29 @@ pub fn limits(config: &config::Limits) -> message::Limits {
         message_bytes: config.message.as_usize(),
         id_bytes: config.id.as_usize(),
         bounds: Bounds { free_form_depth: config.free_form_depth, list_length: config.list_length },
+    }
+}
+
+/// How webhooks are called, as configured.
+pub fn webhook_settings(config: &config::Webhook) -> webhook::Settings {
+    let path = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+    let config::WebhookTls { ca_file, client_certificate, client_key } = &config.tls;
+    webhook::Settings {
+        timeout: config.timeout,
+        connect_timeout: config.connect_timeout,
+        max_response: config.max_response.as_usize(),
+        max_response_head: config.max_response_head.as_usize(),
+        max_response_headers: config.max_response_headers,
+        max_idle_per_host: config.max_idle_per_host,
+        idle_timeout: config.idle_timeout,
+        max_lookups: config.max_lookups,
+        allow: config.allow.clone(),
+        tls: webhook::Tls {
+            ca_file: path(ca_file),
+            client_certificate: path(client_certificate)
+                .zip(path(client_key))
+                .map(|(certificate, key)| webhook::ClientCertificate { certificate, key }),
+        },
     }
 }
 

@@ -10,6 +10,7 @@ mod size;
 pub use error::{ConfigError, Problem};
 pub use size::Size;
 
+use ipnet::IpNet;
 use layers::Layers;
 use reader::Reader;
 use serde::{Serialize, Serializer};
@@ -39,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where accepted messages are kept.
     pub store: Store,
+    /// Calls to webhooks.
+    pub webhook: Webhook,
     /// Who may call.
     pub auth: Auth,
     /// The way down.
@@ -257,6 +260,45 @@ pub struct Memory {
     pub max_bytes: Size,
 }
 
+/// Calls to webhooks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Webhook {
+    /// Longest that an attempt may take.
+    #[serde(serialize_with = "with_unit")]
+    pub timeout: Duration,
+    /// Longest that it may take to connect, within the same time.
+    #[serde(serialize_with = "with_unit")]
+    pub connect_timeout: Duration,
+    /// Most bytes of the body of an answer.
+    pub max_response: Size,
+    /// Most bytes of the status line and the headers of an answer.
+    pub max_response_head: Size,
+    /// Most headers of an answer.
+    pub max_response_headers: usize,
+    /// Most unused connections to one host that are kept.
+    pub max_idle_per_host: usize,
+    /// Time for which an unused connection is kept.
+    #[serde(serialize_with = "with_unit")]
+    pub idle_timeout: Duration,
+    /// Most names of hosts that are looked up at a time.
+    pub max_lookups: usize,
+    /// Networks that webhooks may go to although they are not public.
+    pub allow: Vec<IpNet>,
+    /// Certificates for and of the gateway as it calls.
+    pub tls: WebhookTls,
+}
+
+/// Certificates for and of the gateway as it calls webhooks. A path that is empty is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WebhookTls {
+    /// Authorities that are trusted besides the public ones.
+    pub ca_file: PathBuf,
+    /// What the gateway shows to receivers that ask.
+    pub client_certificate: PathBuf,
+    /// Its private key.
+    pub client_key: PathBuf,
+}
+
 /// Who may call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Auth {
@@ -325,6 +367,7 @@ impl Config {
             feed: Feed::read(r),
             limits: Limits::read(r),
             store: Store::read(r),
+            webhook: Webhook::read(r),
             auth: Auth { insecure: r.flag("auth.insecure") },
             shutdown: Shutdown { grace: r.duration("shutdown.grace", seconds(0, 60 * 60)) },
             log: Log::read(r),
@@ -346,6 +389,15 @@ impl Config {
         if max_bytes.as_u64() < 4 * segment.as_u64() {
             let problem = format!("must be at least four times store.embedded.segment, which is {segment}, got {max_bytes}");
             r.refuse("store.embedded.max_bytes", problem);
+        }
+        let WebhookTls { client_certificate, client_key, .. } = &self.webhook.tls;
+        for (key, path, other) in [
+            ("webhook.tls.client_certificate", client_certificate, client_key),
+            ("webhook.tls.client_key", client_key, client_certificate),
+        ] {
+            if path.as_os_str().is_empty() && !other.as_os_str().is_empty() {
+                r.refuse(key, format!("is needed, because {} is set", other.display()));
+            }
         }
         if min_age > max_age {
             let [least, most] = [min_age, max_age].map(|time| humantime::format_duration(*time));
@@ -510,6 +562,43 @@ impl Embedded {
             window: r.size("store.embedded.window", Size::mib(1)..=Size::mib(1024)),
         }
     }
+}
+
+impl Webhook {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            timeout: r.duration("webhook.timeout", Duration::from_millis(100)..=Duration::from_secs(5 * 60)),
+            connect_timeout: r.duration("webhook.connect_timeout", Duration::from_millis(100)..=Duration::from_secs(60)),
+            max_response: r.size("webhook.max_response", Size::kib(1)..=Size::mib(16)),
+            max_response_head: r.size("webhook.max_response_head", Size::kib(8)..=Size::mib(1)),
+            max_response_headers: r.number("webhook.max_response_headers", 1..=1000),
+            max_idle_per_host: r.number("webhook.max_idle_per_host", 0..=1000),
+            idle_timeout: r.duration("webhook.idle_timeout", seconds(1, 10 * 60)),
+            max_lookups: r.number("webhook.max_lookups", 1..=256),
+            allow: networks(r, "webhook.allow"),
+            tls: WebhookTls {
+                ca_file: r.text("webhook.tls.ca_file").into(),
+                client_certificate: r.text("webhook.tls.client_certificate").into(),
+                client_key: r.text("webhook.tls.client_key").into(),
+            },
+        }
+    }
+}
+
+fn networks(r: &mut Reader, key: &str) -> Vec<IpNet> {
+    const EXAMPLE: &str = "10.0.0.0/8";
+    let (mut networks, mut others) = (Vec::new(), Vec::new());
+    for text in r.texts(key, EXAMPLE) {
+        match text.parse::<IpNet>() {
+            // An IPv4 address in IPv6 is judged as what it is, so a network of such never holds it.
+            Ok(network) if network.addr() == network.addr().to_canonical() => networks.push(network),
+            _ => others.push(text),
+        }
+    }
+    for other in others {
+        r.refuse(key, format!("needs networks, such as {EXAMPLE:?} or \"fd12:3456::/32\", got {other:?}"));
+    }
+    networks
 }
 
 impl Log {

@@ -8,6 +8,7 @@
 //!
 //! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
 //! ([`sessions`]), appended ([`store`]) and answered ([`inbox`]); readers follow the log from their cursor ([`feed`]).
+//! [`webhook`] is the way out to third parties, and knows none of the others.
 //! [`grpc`] and [`http`] are thin faces of the same use cases and never see each other; only [`app`] knows everyone.
 //!
 //! # Words
@@ -49,4 +50,5 @@ pub mod sessions;
 pub mod store;
 pub mod telemetry;
 pub mod violation;
+pub mod webhook;
 pub mod wire;

@@ -73,6 +73,9 @@ fn what_is_printed_is_read_as_the_same_configuration() {
         ("CIM_FEED__HEARTBEAT", "1m 30s"),
         ("CIM_LIMITS__MESSAGE", "1536 KiB"),
         ("CIM_SHUTDOWN__GRACE", "1500ms"),
+        ("CIM_WEBHOOK__ALLOW", r#"["10.0.0.0/8", "fd12:3456::/32"]"#),
+        ("CIM_WEBHOOK__TLS__CLIENT_CERTIFICATE", "gateway.pem"),
+        ("CIM_WEBHOOK__TLS__CLIENT_KEY", "gateway.key"),
         ("CIM_LOG__LEVEL", r#"warn,[{name="x\d"}]=trace"#),
         ("CIM_LOG__FORMAT", "json"),
     ];
@@ -98,7 +101,7 @@ fn variables_of_others_are_left_alone() {
 }
 
 /// For each bounded key: the least and the most, and for each the nearest value beyond.
-const BOUNDS: [(&str, [&str; 4]); 35] = [
+const BOUNDS: [(&str, [&str; 4]); 43] = [
     ("grpc.max_connections", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_in_flight", ["0", "1", "10000", "10001"]),
@@ -133,6 +136,14 @@ const BOUNDS: [(&str, [&str; 4]); 35] = [
     ("store.embedded.segment", ["1048575 B", "1 MiB", "1 GiB", "1073741825 B"]),
     ("store.embedded.window", ["1048575 B", "1 MiB", "1 GiB", "1073741825 B"]),
     ("store.memory.max_bytes", ["2097151 B", "2 MiB", "1 TiB", "1099511627777 B"]),
+    ("webhook.timeout", ["99ms", "100ms", "5m", "300001ms"]),
+    ("webhook.connect_timeout", ["99ms", "100ms", "1m", "60001ms"]),
+    ("webhook.max_response", ["1023 B", "1 KiB", "16 MiB", "16777217 B"]),
+    ("webhook.max_response_head", ["8191 B", "8 KiB", "1 MiB", "1048577 B"]),
+    ("webhook.max_response_headers", ["0", "1", "1000", "1001"]),
+    ("webhook.max_idle_per_host", ["", "0", "1000", "1001"]),
+    ("webhook.idle_timeout", ["999ms", "1s", "10m", "600001ms"]),
+    ("webhook.max_lookups", ["0", "1", "256", "257"]),
     ("shutdown.grace", ["", "0s", "1h", "3600001ms"]),
 ];
 
@@ -298,6 +309,28 @@ fn the_settings_of_the_embedded_store_fit_each_other() {
     assert!(error.starts_with("store.embedded.min_age must not be longer than store.embedded.max_age"), "{error}");
     let error = self::error([("CIM_STORE__EMBEDDED__DATA_DIR", "")]);
     assert!(error.starts_with("store.embedded.data_dir needs the path of a folder"), "{error}");
+}
+
+#[test]
+fn networks_are_needed_as_they_are_compared() {
+    let networks = with([("CIM_WEBHOOK__ALLOW", r#"["127.0.0.1/32", "::1/128", "fd00::/8"]"#)]).unwrap().webhook.allow;
+    assert_eq!(networks, ["127.0.0.1/32", "::1/128", "fd00::/8"].map(|network| network.parse().unwrap()));
+    insta::assert_snapshot!(error([("CIM_WEBHOOK__ALLOW", r#"["10.0.0.0", "10.0.0.0/8", "10.0.0.0/33", "::ffff:10.0.0.0/104"]"#)]), @r#"
+    webhook.allow needs networks, such as "10.0.0.0/8" or "fd12:3456::/32", got "10.0.0.0" (CIM_WEBHOOK__ALLOW)
+    webhook.allow needs networks, such as "10.0.0.0/8" or "fd12:3456::/32", got "10.0.0.0/33" (CIM_WEBHOOK__ALLOW)
+    webhook.allow needs networks, such as "10.0.0.0/8" or "fd12:3456::/32", got "::ffff:10.0.0.0/104" (CIM_WEBHOOK__ALLOW)
+    "#);
+}
+
+#[test]
+fn a_certificate_and_its_key_come_together() {
+    let alone = [
+        (("CIM_WEBHOOK__TLS__CLIENT_CERTIFICATE", "a.pem"), "webhook.tls.client_key is needed, because a.pem is set"),
+        (("CIM_WEBHOOK__TLS__CLIENT_KEY", "a.key"), "webhook.tls.client_certificate is needed, because a.key is set"),
+    ];
+    for (variable, sentence) in alone {
+        assert_eq!(error([variable]), sentence);
+    }
 }
 
 #[test]
