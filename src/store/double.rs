@@ -1,7 +1,7 @@
 //! Doubles for tests: the memory engine with something about it changed.
 
 use super::memory::Memory;
-use super::{AppendError, Claim, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
+use super::{AppendError, Claim, Deliveries, DeliveryId, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored, Wanted};
 use async_trait::async_trait;
 use prost_types::Timestamp;
 use std::fmt::Debug;
@@ -36,6 +36,18 @@ impl<D: Double> Store for D {
 
     async fn scan(&self, after: Position, page: Page, filter: &Filter) -> Result<Scan, Error> {
         Double::scan(self, after, page, filter).await
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        self.memory().entry(position).await
+    }
+
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
+        self.memory().deliveries(after, wanted, limit).await
+    }
+
+    fn number(&self) -> u64 {
+        self.memory().number()
     }
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {

@@ -4,6 +4,7 @@
 //! tells: a session that was silent for so long is forgotten, and so are the ids of its messages.
 
 use super::claims::Claims;
+use super::deliveries::{self, Deliveries, DeliveryId, Stack, Wanted};
 use super::facts::State;
 use super::hash::HashKey;
 use super::{AppendError, Claim, Error, Filter, Page, Position, Registry, Scan, Span, Stage, Staged, Store, Stored};
@@ -111,6 +112,7 @@ impl Log {
         if let Some(session) = &entry.session {
             entry.previous_in_conversation = self.state.newest_of(&session.conversation_id).unwrap_or_default().0;
         }
+        deliveries::fill_lanes(&mut entry, self.state.key());
         self.end = self.end.next();
         let message_bytes = entry.message.as_ref().map_or(0, pb::CimMessage::encoded_len);
         let cost = entry.encoded_len() * ENTRY_EXPANSION + ENTRY_OVERHEAD;
@@ -183,6 +185,21 @@ impl Store for Memory {
             scan.reached = kept.stored.position;
         }
         Ok(scan)
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        Ok(self.log().get(position).cloned())
+    }
+
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
+        let log = self.log();
+        let stack = Stack { above: &[log.state.deliveries()], below: &() };
+        let Ok(found) = stack.deliveries(after, wanted, limit, log.end);
+        Ok(found)
+    }
+
+    fn number(&self) -> u64 {
+        self.log().state.key().number()
     }
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
@@ -283,7 +300,8 @@ mod tests {
             let memory = Memory::new(entries * (ENTRY_OVERHEAD + 500));
             let mut life = Life::new();
             for i in 0..300 {
-                append(&memory, life.frame()).await;
+                let frame = life.frame();
+                life.learn(&append(&memory, frame).await);
                 if i % 7 == 0 {
                     let kept = log(&memory).await;
                     look(&memory, |facts| Model(&kept).assert_agrees(facts)).await;
@@ -297,7 +315,8 @@ mod tests {
         let memory = Memory::new(64 << 20);
         let mut life = Life::new();
         for _ in 0..100 {
-            append(&memory, life.frame()).await;
+            let frame = life.frame();
+            life.learn(&append(&memory, frame).await);
         }
         let mut log = memory.log();
         log.trim(0, 0);

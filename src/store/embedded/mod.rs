@@ -21,9 +21,10 @@ pub(crate) use open::{Files, reindex_locked};
 pub use open::{OpenError, Opening, open, reindex};
 pub use options::Options;
 
-use self::core::Core;
+use self::core::{Core, unavailable};
 use super::{
-    AppendError, Claim, Cursor, Error, Filter, Health, Page, Position, Registry, Scan, Span, Stage, Staged, Store, Stored,
+    AppendError, Claim, Cursor, Deliveries, DeliveryId, Error, Filter, Health, Page, Position, Registry, Scan, Span, Stage, Staged,
+    Store, Stored, Wanted,
 };
 use crate::pb;
 use async_trait::async_trait;
@@ -70,6 +71,22 @@ impl Store for Embedded {
         }
         let filter = filter.clone();
         self.core.apart(move |core| core.scan_log(after, page, &filter)).await
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        if let Some(stored) = self.core.shared_entry(position) {
+            return Ok(Some(stored));
+        }
+        self.core.apart(move |core| core.entry(position)).await
+    }
+
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
+        self.core.check_working()?;
+        self.core.apart(move |core| core.tail.lock().deliveries(after, wanted, limit, &core.index).map_err(unavailable)).await
+    }
+
+    fn number(&self) -> u64 {
+        self.core.key.number()
     }
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {

@@ -67,6 +67,18 @@ impl Store for InFolder {
         self.engine.scan(after, page, filter).await
     }
 
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        self.engine.entry(position).await
+    }
+
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
+        self.engine.deliveries(after, wanted, limit).await
+    }
+
+    fn number(&self) -> u64 {
+        self.engine.number()
+    }
+
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         self.engine.message(id).await
     }

@@ -4,6 +4,7 @@
 //! takes what is durable. What it lacks after a crash is replayed from the log; when it is damaged or of another version it is made
 //! again from nothing. `sqlite3` reads it.
 
+mod deliveries;
 mod ids;
 mod lookup;
 mod write;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Version of `schema.sql`. An index of another version is made again.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// Why the index cannot be used.
 #[derive(Debug, thiserror::Error)]
