@@ -3,8 +3,13 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 4] =
-    ["cim/v1/message_service.proto", "cim/v1/channel_service.proto", "cim/v1/error_reason.proto", "cim/store/v1/entry.proto"];
+const PROTOS: [&str; 5] = [
+    "cim/v1/message_service.proto",
+    "cim/v1/channel_service.proto",
+    "cim/v1/delivery_service.proto",
+    "cim/v1/error_reason.proto",
+    "cim/store/v1/entry.proto",
+];
 
 /// Kinds of body that are boxed, so that a message of any kind stays small.
 const BOXED: [&str; 10] =

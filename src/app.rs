@@ -3,10 +3,12 @@
 use crate::browsers;
 use crate::channels::{self, Channels, declared};
 use crate::config::{self, Config, ConfigError, Problem};
+use crate::delivery::{self, Dispatcher};
 use crate::feed::{self, Feed};
 use crate::inbox::{Inbox, Reuse};
 use crate::listener;
 use crate::message;
+use crate::outcomes::Waiters;
 use crate::pb;
 use crate::readiness::Readiness;
 use crate::store::embedded::{self, Embedded, OpenError, Opening};
@@ -49,6 +51,9 @@ pub enum Error {
     /// The registry of channels cannot be opened.
     #[error("the channels cannot be served: {0}")]
     Channels(#[from] channels::OpenError),
+    /// Webhooks cannot be called.
+    #[error("webhooks cannot be called: {0}")]
+    Webhook(#[from] webhook::SetupError),
     /// The store has failed while it served.
     #[error("the store has failed: {cause}")]
     StoreFailed {
@@ -144,11 +149,18 @@ impl Gateway {
         let store = store.store();
         let stop = CancellationToken::new();
         let mut store_health = store.health();
-        let inbox = Inbox::new(store.clone(), channels, limits(&config.limits), config.inbox.repeat_window);
+        let waiters = Waiters::new(config.delivery.max_waiting);
+        let client = webhook::Client::new(webhook_settings(&config.webhook))?;
+        let limits = limits(&config.limits);
+        let inbox = Inbox::new(store.clone(), channels.clone(), limits, config.inbox.repeat_window).delivering(waiters.clone());
+        let settings = delivery_settings(&config.delivery);
+        let dispatcher = Dispatcher::new(store.clone(), channels, client, settings, waiters, limits, stop.clone());
+        let desk = dispatcher.desk();
+        let dispatcher = AbortOnDropHandle::new(tokio::spawn(dispatcher.run()));
         let (feed, matcher) = Feed::new(store, feed_settings(&config.feed), stop.clone());
         let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
 
-        let (routes, health) = grpc::routes(inbox.clone(), feed.clone(), grpc_settings(&config), stop.clone()).await;
+        let (routes, health) = grpc::routes(inbox.clone(), feed.clone(), desk, grpc_settings(&config), stop.clone()).await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
         let http_router = http::router(inbox, feed, readiness.subscribe(), &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
@@ -182,7 +194,7 @@ impl Gateway {
         }
         health.end().await;
         stop.cancel();
-        let all = async { tokio::join!(servers, matcher) };
+        let all = async { tokio::join!(servers, matcher, dispatcher) };
         match tokio::time::timeout(grace, all).await {
             Ok(_) => tracing::info!("all connections are closed"),
             Err(_) => tracing::warn!(?grace, "the grace period is over; what is still open is cut off"),
@@ -304,6 +316,24 @@ pub fn limits(config: &config::Limits) -> message::Limits {
     }
 }
 
+/// How messages are delivered, as configured.
+pub fn delivery_settings(config: &config::Delivery) -> delivery::Settings {
+    delivery::Settings {
+        retries: config.retries.clone(),
+        hold: config.hold,
+        parked: config.parked,
+        max_age: config.max_age,
+        in_flight: config.in_flight,
+        in_flight_in_all: config.in_flight_in_all,
+        lane_window: config.lane_window,
+        breaker_failures: config.breaker.failures,
+        breaker_pause: config.breaker.pause,
+        breaker_longest_pause: config.breaker.longest_pause,
+        gone: config.gone,
+        excerpt: config.excerpt.as_usize(),
+    }
+}
+
 /// How webhooks are called, as configured.
 pub fn webhook_settings(config: &config::Webhook) -> webhook::Settings {
     let path = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
@@ -350,7 +380,9 @@ fn grpc_settings(config: &Config) -> grpc::Settings {
         filter_value_bytes: config.limits.id.as_usize(),
         history_page: config.limits.history_page,
         channels_page: config.channels.page,
+        deliveries_page: config.delivery.page,
         max_in_flight: config.grpc.max_in_flight,
+        delivery_wait: config.delivery.sync_wait,
     }
 }
 
@@ -381,6 +413,7 @@ fn http_settings(config: &Config) -> http::Settings {
         history_page: config.limits.history_page,
         channels_page: config.channels.page,
         reuse: reuse(config.inbox.reused_id.http),
+        delivery_wait: config.delivery.sync_wait,
     }
 }
 

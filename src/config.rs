@@ -40,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where accepted messages are kept.
     pub store: Store,
+    /// Delivery to webhooks.
+    pub delivery: Delivery,
     /// Calls to webhooks.
     pub webhook: Webhook,
     /// Who may call.
@@ -260,6 +262,54 @@ pub struct Memory {
     pub max_bytes: Size,
 }
 
+/// Delivery to webhooks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Delivery {
+    /// How long a sender waits for the outcome of its message where it does not say.
+    #[serde(serialize_with = "with_unit")]
+    pub sync_wait: Duration,
+    /// Most senders that wait at a time.
+    pub max_waiting: usize,
+    /// Waits between the attempts of one message.
+    #[serde(serialize_with = "each_with_unit")]
+    pub retries: Vec<Duration>,
+    /// How long a message that fails may hold up those behind it.
+    #[serde(serialize_with = "with_unit")]
+    pub hold: Duration,
+    /// Most messages of a customer that are tried again by themselves.
+    pub parked: usize,
+    /// Age at which a message is given up.
+    #[serde(serialize_with = "with_unit")]
+    pub max_age: Duration,
+    /// Most calls of one webhook at a time.
+    pub in_flight: usize,
+    /// Most calls of all webhooks at a time.
+    pub in_flight_in_all: usize,
+    /// Most messages of one customer in memory that wait for one webhook.
+    pub lane_window: usize,
+    /// Messages in a row that a webhook answers with 410 before it is not called any more.
+    pub gone: usize,
+    /// Bytes of an answer that are kept for people to read.
+    pub excerpt: Size,
+    /// Deliveries on one page.
+    pub page: usize,
+    /// When a webhook that fails is left alone.
+    pub breaker: Breaker,
+}
+
+/// When a webhook that fails is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Breaker {
+    /// Failures in a row after which it is.
+    pub failures: u32,
+    /// For how long at first.
+    #[serde(serialize_with = "with_unit")]
+    pub pause: Duration,
+    /// For how long at most.
+    #[serde(serialize_with = "with_unit")]
+    pub longest_pause: Duration,
+}
+
 /// Calls to webhooks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Webhook {
@@ -367,6 +417,7 @@ impl Config {
             feed: Feed::read(r),
             limits: Limits::read(r),
             store: Store::read(r),
+            delivery: Delivery::read(r),
             webhook: Webhook::read(r),
             auth: Auth { insecure: r.flag("auth.insecure") },
             shutdown: Shutdown { grace: r.duration("shutdown.grace", seconds(0, 60 * 60)) },
@@ -564,6 +615,30 @@ impl Embedded {
     }
 }
 
+impl Delivery {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            sync_wait: r.duration("delivery.sync_wait", seconds(0, 30)),
+            max_waiting: r.number("delivery.max_waiting", 0..=1_000_000),
+            retries: r.durations("delivery.retries", seconds(0, 24 * 60 * 60)),
+            hold: r.duration("delivery.hold", seconds(0, 60 * 60)),
+            parked: r.number("delivery.parked", 0..=1000),
+            max_age: r.duration("delivery.max_age", seconds(1, 30 * 24 * 60 * 60)),
+            in_flight: r.number("delivery.in_flight", 1..=10_000),
+            in_flight_in_all: r.number("delivery.in_flight_in_all", 1..=100_000),
+            lane_window: r.number("delivery.lane_window", 1..=10_000),
+            gone: r.number("delivery.gone", 1..=1000),
+            excerpt: r.size("delivery.excerpt", Size::bytes(0)..=Size::kib(64)),
+            page: r.number("delivery.page", 1..=500),
+            breaker: Breaker {
+                failures: r.number("delivery.breaker.failures", 1..=1000),
+                pause: r.duration("delivery.breaker.pause", Duration::from_millis(100)..=Duration::from_secs(60 * 60)),
+                longest_pause: r.duration("delivery.breaker.longest_pause", Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60)),
+            },
+        }
+    }
+}
+
 impl Webhook {
     fn read(r: &mut Reader) -> Self {
         Self {
@@ -626,6 +701,10 @@ const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
 
 fn with_unit<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*time))
+}
+
+fn each_with_unit<S: Serializer>(times: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(times.iter().map(|time| humantime::format_duration(*time).to_string()))
 }
 
 #[cfg(test)]

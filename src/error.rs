@@ -108,6 +108,18 @@ pub enum Error {
         /// The bound.
         most: usize,
     },
+    /// No delivery that is open or a dead letter has this id.
+    #[error("no delivery that is open or a dead letter has the id {id:?}")]
+    DeliveryNotFound {
+        /// The id.
+        id: String,
+    },
+    /// The delivery is no dead letter.
+    #[error("the delivery {id} is open and goes on by itself")]
+    DeliveryNotDead {
+        /// The id.
+        id: String,
+    },
     /// The cursor is older than what is kept.
     #[error("the cursor is older than what is kept; the oldest cursor to read from is {oldest}")]
     CursorExpired {
@@ -172,11 +184,15 @@ impl Error {
             Self::MessageTooLarge { .. } | Self::ChannelTooLarge { .. } => Kind::TooLarge,
             Self::ReusedId { .. } | Self::ChannelExists { .. } => Kind::Conflict,
             Self::EtagMismatch { .. } => Kind::Outdated,
-            Self::ChannelDeclared { .. } | Self::DefaultOutboundTaken { .. } | Self::TooManyChannels { .. } => Kind::NotAllowed,
+            Self::ChannelDeclared { .. }
+            | Self::DefaultOutboundTaken { .. }
+            | Self::TooManyChannels { .. }
+            | Self::DeliveryNotDead { .. } => Kind::NotAllowed,
             Self::MessageNotFound { .. }
             | Self::ConversationNotFound { .. }
             | Self::ChannelNotFound { .. }
-            | Self::NoDefaultOutbound { .. } => Kind::NotFound,
+            | Self::NoDefaultOutbound { .. }
+            | Self::DeliveryNotFound { .. } => Kind::NotFound,
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
             Self::TooManyStreams { .. } => Kind::Exhausted,
             Self::ShuttingDown
@@ -205,6 +221,8 @@ impl Error {
             Self::ChannelDeclared { .. } => ErrorReason::ChannelDeclared,
             Self::DefaultOutboundTaken { .. } => ErrorReason::DefaultOutboundTaken,
             Self::TooManyChannels { .. } => ErrorReason::TooManyChannels,
+            Self::DeliveryNotFound { .. } => ErrorReason::DeliveryNotFound,
+            Self::DeliveryNotDead { .. } => ErrorReason::DeliveryNotDead,
             Self::CursorExpired { .. } => ErrorReason::CursorExpired,
             Self::CursorUnknown { .. } => ErrorReason::CursorUnknown,
             Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,

@@ -34,6 +34,7 @@ mod browsers;
 pub mod channels;
 pub mod config;
 mod customers;
+pub mod delivery;
 pub mod error;
 pub mod feed;
 pub mod grpc;
@@ -42,7 +43,9 @@ pub mod import;
 pub mod inbox;
 pub mod listener;
 pub mod message;
+pub mod outcomes;
 pub mod pb;
+mod planning;
 pub mod readiness;
 #[cfg(test)]
 mod samples;

@@ -16,7 +16,7 @@ use prost_types::{Struct, Timestamp, Value, value};
 use std::sync::Arc;
 
 /// Name and id of the gateway where it is the sender.
-const GATEWAY: &str = "cim-gateway";
+pub(crate) const GATEWAY: &str = "cim-gateway";
 
 /// Finds or opens the session of a checked message, fills what the gateway fills, and makes the frame to append: the message, and
 /// before or after it what happened to its session.

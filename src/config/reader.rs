@@ -82,6 +82,18 @@ impl Reader {
         }
     }
 
+    /// A list of times, of which there is one at least.
+    pub(super) fn durations(&mut self, key: &str, bounds: RangeInclusive<Duration>) -> Vec<Duration> {
+        let value = self.take(key);
+        let parse = |text: &str| humantime::parse_duration(text).ok().filter(|time| bounds.contains(time));
+        let times: Option<Vec<_>> = value.as_array().and_then(|list| list.iter().map(|item| parse(item.as_str()?)).collect());
+        times.filter(|times| !times.is_empty()).unwrap_or_else(|| {
+            let (least, most) = (humantime::format_duration(*bounds.start()), humantime::format_duration(*bounds.end()));
+            self.refuse(key, format!("needs a list of times between {least} and {most}, such as [\"1s\", \"5s\"], got {}", shown(&value)));
+            vec![*bounds.end()]
+        })
+    }
+
     pub(super) fn address(&mut self, key: &str) -> SocketAddr {
         let read = self.read(key, "an address and a port, such as \"127.0.0.1:8080\"", |text| SocketAddr::from_str(text).ok());
         read.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), |(address, _)| address)

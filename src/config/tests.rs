@@ -101,7 +101,7 @@ fn variables_of_others_are_left_alone() {
 }
 
 /// For each bounded key: the least and the most, and for each the nearest value beyond.
-const BOUNDS: [(&str, [&str; 4]); 43] = [
+const BOUNDS: [(&str, [&str; 4]); 57] = [
     ("grpc.max_connections", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_in_flight", ["0", "1", "10000", "10001"]),
@@ -136,6 +136,20 @@ const BOUNDS: [(&str, [&str; 4]); 43] = [
     ("store.embedded.segment", ["1048575 B", "1 MiB", "1 GiB", "1073741825 B"]),
     ("store.embedded.window", ["1048575 B", "1 MiB", "1 GiB", "1073741825 B"]),
     ("store.memory.max_bytes", ["2097151 B", "2 MiB", "1 TiB", "1099511627777 B"]),
+    ("delivery.sync_wait", ["", "0s", "30s", "30001ms"]),
+    ("delivery.max_waiting", ["", "0", "1000000", "1000001"]),
+    ("delivery.hold", ["", "0s", "1h", "3600001ms"]),
+    ("delivery.parked", ["", "0", "1000", "1001"]),
+    ("delivery.max_age", ["999ms", "1s", "30days", "2592000001ms"]),
+    ("delivery.in_flight", ["0", "1", "10000", "10001"]),
+    ("delivery.in_flight_in_all", ["0", "1", "100000", "100001"]),
+    ("delivery.lane_window", ["0", "1", "10000", "10001"]),
+    ("delivery.gone", ["0", "1", "1000", "1001"]),
+    ("delivery.excerpt", ["", "0 B", "64 KiB", "65537 B"]),
+    ("delivery.page", ["0", "1", "500", "501"]),
+    ("delivery.breaker.failures", ["0", "1", "1000", "1001"]),
+    ("delivery.breaker.pause", ["99ms", "100ms", "1h", "3600001ms"]),
+    ("delivery.breaker.longest_pause", ["99ms", "100ms", "24h", "86400001ms"]),
     ("webhook.timeout", ["99ms", "100ms", "5m", "300001ms"]),
     ("webhook.connect_timeout", ["99ms", "100ms", "1m", "60001ms"]),
     ("webhook.max_response", ["1023 B", "1 KiB", "16 MiB", "16777217 B"]),

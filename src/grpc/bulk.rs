@@ -178,7 +178,9 @@ mod tests {
                 filter_value_bytes: 1,
                 history_page: 1,
                 channels_page: 1,
+                deliveries_page: 1,
                 max_in_flight,
+                delivery_wait: Duration::ZERO,
             };
             let messages = Messages::new(inbox, feed, settings, shutdown.clone());
             Self { store, answers: answers(messages, requests), shutdown }

@@ -2,17 +2,21 @@
 
 mod bulk;
 mod channels;
+mod deliveries;
 mod messages;
 mod notifications;
 mod status;
 
+use crate::delivery::Desk;
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
 use crate::pb::channel_service_server::{self, ChannelServiceServer};
+use crate::pb::delivery_service_server::{self, DeliveryServiceServer};
 use crate::pb::message_service_server::{self, MessageServiceServer};
 use crate::readiness::Readiness;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Response;
 use tonic::service::Routes;
@@ -34,12 +38,17 @@ pub struct Settings {
     pub history_page: usize,
     /// Most channels of a page.
     pub channels_page: usize,
+    /// Most deliveries of a page.
+    pub deliveries_page: usize,
     /// Most messages of one stream that are not answered yet.
     pub max_in_flight: usize,
+    /// How long SendMessage waits for the outcome where the caller does not say.
+    pub delivery_wait: Duration,
 }
 
 /// The services, for health and reflection.
-const SERVICES: [&str; 2] = [message_service_server::SERVICE_NAME, channel_service_server::SERVICE_NAME];
+const SERVICES: [&str; 3] =
+    [message_service_server::SERVICE_NAME, channel_service_server::SERVICE_NAME, delivery_service_server::SERVICE_NAME];
 
 /// What `grpc.health.v1` tells beside whether the whole and each service serves: whether the gateway has started, and whether the
 /// process turns at all, for probes that ask just that.
@@ -74,15 +83,22 @@ impl Health {
 
 /// The routes of the gRPC face, and its health: that of a gateway that has not started, until it is told another. Streams that take
 /// messages end with `shutdown`.
-pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
+pub async fn routes(
+    inbox: Inbox,
+    feed: Feed,
+    desk: Desk,
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> (Routes, Health) {
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;
     let channels = channels::Registry::new(inbox.channels().clone(), settings.channels_page);
     let channels = ChannelServiceServer::new(channels).max_decoding_message_size(most);
+    let deliveries = DeliveryServiceServer::new(deliveries::Deliveries::new(desk, settings.deliveries_page));
     let messages = messages::Messages::new(inbox, feed, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
-    let (routes, health) = with_health(Routes::new(messages).add_service(channels)).await;
+    let (routes, health) = with_health(Routes::new(messages).add_service(channels).add_service(deliveries)).await;
     let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
     (Routes::from(routes.into_axum_router().layer(in_our_words)), health)
 }

@@ -11,6 +11,7 @@ mod messages;
 mod notifications;
 mod observe;
 mod openapi;
+mod prefer;
 mod problem;
 mod query;
 mod view;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub channels_page: usize,
     /// What becomes of a message whose id is taken by other content.
     pub reuse: Reuse,
+    /// How long a client that does not say waits for the outcome of its message.
+    pub delivery_wait: Duration,
 }
 
 /// Every path and what it serves.

@@ -53,6 +53,7 @@ mod tests {
             filter_values: 1000,
             history_page: 500,
             channels_page: 500,
+            delivery_wait: Duration::ZERO,
             reuse: Reuse::Renew,
         };
         let router = router(inbox.clone(), feed.clone(), ready.clone(), &settings);

@@ -29,6 +29,14 @@ impl DeliveryId {
     /// Before every delivery.
     pub const NONE: Self = Self { planned_at: Position(0), endpoint: Endpoint::Unspecified };
 
+    /// The one before it, planned or not.
+    pub(crate) const fn before(self) -> Self {
+        match self.endpoint {
+            Endpoint::Bot => Self { endpoint: Endpoint::Connector, ..self },
+            Endpoint::Connector | Endpoint::Unspecified => Self { endpoint: Endpoint::Unspecified, ..self },
+        }
+    }
+
     /// The last one that can be planned at `position`.
     pub const fn last_of(position: Position) -> Self {
         Self { planned_at: position, endpoint: Endpoint::Bot }

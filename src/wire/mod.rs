@@ -49,7 +49,7 @@ pub struct Bounds {
 }
 
 /// A message as read from JSON, and what of it could not be read. Only without violations is it what the client sent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decoded {
     /// The message, normalised. What could not be read is unset.
     pub message: pb::CimMessage,

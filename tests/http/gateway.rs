@@ -43,6 +43,7 @@ pub fn settings() -> Settings {
         history_page: 100,
         channels_page: 10,
         reuse: Reuse::Renew,
+        delivery_wait: Duration::ZERO,
     }
 }
 

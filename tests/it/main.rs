@@ -6,6 +6,7 @@ mod bulk;
 mod channels;
 mod commands;
 mod connections;
+mod delivery;
 mod discovery;
 mod history;
 mod limits;
