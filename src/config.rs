@@ -633,7 +633,8 @@ impl Delivery {
             breaker: Breaker {
                 failures: r.number("delivery.breaker.failures", 1..=1000),
                 pause: r.duration("delivery.breaker.pause", Duration::from_millis(100)..=Duration::from_secs(60 * 60)),
-                longest_pause: r.duration("delivery.breaker.longest_pause", Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60)),
+                longest_pause: r
+                    .duration("delivery.breaker.longest_pause", Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60)),
             },
         }
     }

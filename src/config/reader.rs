@@ -89,7 +89,10 @@ impl Reader {
         let times: Option<Vec<_>> = value.as_array().and_then(|list| list.iter().map(|item| parse(item.as_str()?)).collect());
         times.filter(|times| !times.is_empty()).unwrap_or_else(|| {
             let (least, most) = (humantime::format_duration(*bounds.start()), humantime::format_duration(*bounds.end()));
-            self.refuse(key, format!("needs a list of times between {least} and {most}, such as [\"1s\", \"5s\"], got {}", shown(&value)));
+            self.refuse(
+                key,
+                format!("needs a list of times between {least} and {most}, such as [\"1s\", \"5s\"], got {}", shown(&value)),
+            );
             vec![*bounds.end()]
         })
     }

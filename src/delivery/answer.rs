@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn anything_else_reports_nothing() {
-        for body in [&b""[..], b"OK", b"{}", b"[]", b"null", b"\xff", br#"{"status":"FAILED"}"#, br#"{"body":{"type":"PLAIN"}}"#] {
+        for body in [&b""[..], b"OK", b"{}", b"[]", b"null", b"\xff", br#"{"status":"FAILED"}"#, br#"{"body":{"type":"PLAIN"}}"#]
+        {
             assert_eq!(Report::read(body), Report::default());
         }
         let odd = json!({ "type": "DELIVERYNOTIFICATION", "status": 7, "reasonCode": {}, "markdownText": "" });

@@ -98,9 +98,8 @@ impl Sender {
         let once = stored.entry.ephemeral;
         let snapshot = self.channels.snapshot();
         let channel = snapshot.by_id(&start.key.channel_id);
-        let strict = channel.is_some_and(|channel| {
-            channel.delivery.as_ref().is_some_and(|delivery| delivery.order() == DeliveryOrder::Strict)
-        });
+        let strict = channel
+            .is_some_and(|channel| channel.delivery.as_ref().is_some_and(|delivery| delivery.order() == DeliveryOrder::Strict));
         let terms = Terms { strict, expired: age >= self.settings.max_age, once };
         let mut decided = Decided {
             verdict: Verdict::Refused,
@@ -115,7 +114,8 @@ impl Sender {
             decided.attempt.failure = "it is too old to be of use".into();
             return decided;
         }
-        let Some((channel, endpoint)) = channel.and_then(|channel| Some((channel, endpoint(channel, start.key.endpoint)?))) else {
+        let Some((channel, endpoint)) = channel.and_then(|channel| Some((channel, endpoint(channel, start.key.endpoint)?)))
+        else {
             decided.attempt.failure = "its channel has no such webhook any more".into();
             decided.report.reason_code = Some("404".into());
             decided.report.text = Some(decided.attempt.failure.clone());
@@ -127,8 +127,8 @@ impl Sender {
             return decided;
         };
         let Some(message) = message_of(&decided.stored.entry) else { return decided };
-        let takes_envelopes = start.key.endpoint == Endpoint::Bot
-            && channel.bot.as_ref().is_some_and(|bot| bot.format() == BotFormat::Bot);
+        let takes_envelopes =
+            start.key.endpoint == Endpoint::Bot && channel.bot.as_ref().is_some_and(|bot| bot.format() == BotFormat::Bot);
         let body = if takes_envelopes { bot::envelope(message) } else { wire::encode(message) };
         let name = DeliveryName { log: self.store.number(), id: start.delivery.id };
         let id = Id::new(name.to_string()).expect("base64 is visible and has no full stop");
@@ -137,7 +137,8 @@ impl Sender {
             headers.insert(LATE, HeaderValue::from_static("true"));
         }
         let secrets = secrets(endpoint);
-        let configured = channel.delivery.as_ref().and_then(|delivery| delivery.timeout).and_then(|it| Duration::try_from(it).ok());
+        let configured =
+            channel.delivery.as_ref().and_then(|delivery| delivery.timeout).and_then(|it| Duration::try_from(it).ok());
         let timeout = if once { Some(TYPING_LASTS) } else { configured };
         let post = Post {
             url: &url,

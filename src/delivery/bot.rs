@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_message_goes_out_with_its_text_and_itself() {
-        let patch = json!({ "header": { "conversationId": "c1", "entities": { "city": "Bonn" } }, "body": { "markdownText": "hi" } });
+        let patch =
+            json!({ "header": { "conversationId": "c1", "entities": { "city": "Bonn" } }, "body": { "markdownText": "hi" } });
         let found = envelope_of(patch.clone());
         let whole: Value = serde_json::from_slice(&wire::encode(&samples::message(patch))).expect("is JSON");
         let expected = json!({
@@ -156,7 +157,10 @@ mod tests {
             "header": { "conversationId": "c1", "channelSessionId": "s1" },
             "body": { "type": "NOTIFICATION", "notificationType": "CHANNEL_SESSION_STARTED", "notificationData": {} },
         }));
-        assert_eq!((&found["type"], &found["message"], &found["metadata"]), (&json!("intent"), &json!("CHANNEL_SESSION_STARTED"), &Value::Null));
+        assert_eq!(
+            (&found["type"], &found["message"], &found["metadata"]),
+            (&json!("intent"), &json!("CHANNEL_SESSION_STARTED"), &Value::Null)
+        );
         assert_eq!(found["entities"]["channelSession"]["id"], json!("s1"));
     }
 

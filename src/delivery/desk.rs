@@ -170,9 +170,8 @@ impl Desk {
             delivery_steps: vec![discarded(&dead)],
             ..Entry::default()
         };
-        let is_dead = |facts: &dyn Facts| {
-            facts.delivery(dead.id).is_some_and(|delivery| delivery.progress.state == DeliveryState::Failed)
-        };
+        let is_dead =
+            |facts: &dyn Facts| facts.delivery(dead.id).is_some_and(|delivery| delivery.progress.state == DeliveryState::Failed);
         let Some(stored) = self.append(entry, is_dead).await? else { return Ok(None) };
         Ok(Some(Delivery { id: DeliveryId { planned_at: stored.position, ..dead.id }, ..planned }))
     }

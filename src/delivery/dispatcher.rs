@@ -1,8 +1,8 @@
 //! The dispatcher: follows the log, begins attempts, and hears how they have ended. All that it decides, [`super::lanes`] decides.
 
 use super::Settings;
-use super::desk::Desk;
 use super::attempt::{End, Ended, Sender, endpoint, is_typing};
+use super::desk::Desk;
 use super::lanes::{EndpointKey, Lanes, Start};
 use super::record::Recorder;
 use crate::channels::{Channels, Snapshot};

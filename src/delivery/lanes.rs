@@ -353,7 +353,13 @@ impl Lanes {
     ) -> Decision {
         let Start { key, delivery: Delivery { id, lane: lane_of, progress, .. } } = start;
         self.in_flight = self.in_flight.saturating_sub(1);
-        let nothing = Decision { state: DeliveryState::Failed, attempts: progress.attempts, due: None, held_up: Vec::new(), disable: false };
+        let nothing = Decision {
+            state: DeliveryState::Failed,
+            attempts: progress.attempts,
+            due: None,
+            held_up: Vec::new(),
+            disable: false,
+        };
         let Some(state) = self.endpoints.get_mut(key) else { return nothing };
         state.in_flight = state.in_flight.saturating_sub(1);
         let was_closed = state.breaker.is_closed();
@@ -601,7 +607,9 @@ mod tests {
         /// These deliveries arrive, each with a number of its own.
         fn with(deliveries: impl IntoIterator<Item = Delivery>) -> Self {
             let mut world = Self::new();
-            deliveries.into_iter().for_each(|delivery| drop(world.arrive(delivery)));
+            for delivery in deliveries {
+                world.arrive(delivery);
+            }
             world
         }
 

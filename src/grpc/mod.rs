@@ -83,13 +83,7 @@ impl Health {
 
 /// The routes of the gRPC face, and its health: that of a gateway that has not started, until it is told another. Streams that take
 /// messages end with `shutdown`.
-pub async fn routes(
-    inbox: Inbox,
-    feed: Feed,
-    desk: Desk,
-    settings: Settings,
-    shutdown: CancellationToken,
-) -> (Routes, Health) {
+pub async fn routes(inbox: Inbox, feed: Feed, desk: Desk, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;

@@ -781,13 +781,7 @@ impl Facts for Model<'_> {
             due: step.due.as_ref().map_or(0, |due| due.seconds * 1_000_000_000),
         });
         let kept = [DeliveryState::Pending, DeliveryState::Parked, DeliveryState::Failed].contains(&progress.state);
-        kept.then(|| Delivery {
-            id,
-            channel_id: plan.channel_id.clone(),
-            lane: plan.lane,
-            message: planned.position,
-            progress,
-        })
+        kept.then(|| Delivery { id, channel_id: plan.channel_id.clone(), lane: plan.lane, message: planned.position, progress })
     }
 }
 

@@ -299,7 +299,9 @@ impl Told {
                 Box::new(planned.map(|(id, plan)| (*id, plan)))
             }
             Wanted::Lane(lane) => {
-                let of_lane = self.lanes.range((Bound::Excluded((lane, after)), Bound::Included((lane, DeliveryId::last_of(Position(u64::MAX))))));
+                let of_lane = self
+                    .lanes
+                    .range((Bound::Excluded((lane, after)), Bound::Included((lane, DeliveryId::last_of(Position(u64::MAX))))));
                 Box::new(of_lane.filter_map(|(_, id)| Some((*id, self.planned.get(id)?))))
             }
         }

@@ -1,7 +1,9 @@
 //! Doubles for tests: the memory engine with something about it changed.
 
 use super::memory::Memory;
-use super::{AppendError, Claim, Deliveries, DeliveryId, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored, Wanted};
+use super::{
+    AppendError, Claim, Deliveries, DeliveryId, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored, Wanted,
+};
 use async_trait::async_trait;
 use prost_types::Timestamp;
 use std::fmt::Debug;

@@ -23,8 +23,8 @@ pub use options::Options;
 
 use self::core::{Core, unavailable};
 use super::{
-    AppendError, Claim, Cursor, Deliveries, DeliveryId, Error, Filter, Health, Page, Position, Registry, Scan, Span, Stage, Staged,
-    Store, Stored, Wanted,
+    AppendError, Claim, Cursor, Deliveries, DeliveryId, Error, Filter, Health, Page, Position, Registry, Scan, Span, Stage,
+    Staged, Store, Stored, Wanted,
 };
 use crate::pb;
 use async_trait::async_trait;

@@ -129,8 +129,7 @@ impl Core {
     /// Tells once more, at the end of the log, every session that has not ended and every delivery that is not settled, and that only
     /// entries below `oldest` tell.
     fn carry_forward(&self, oldest: Position) -> Result<(), Error> {
-        let (sessions, deliveries) =
-            self.lookup(|lookup| Ok((lookup.to_carry(oldest)?, lookup.deliveries_to_carry(oldest)?)))?;
+        let (sessions, deliveries) = self.lookup(|lookup| Ok((lookup.to_carry(oldest)?, lookup.deliveries_to_carry(oldest)?)))?;
         let mut last = None;
         for sessions in sessions.chunks(CARRIED) {
             last = self.carry(|tail| self.carried_sessions(tail, sessions))?.or(last);

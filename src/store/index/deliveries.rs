@@ -27,9 +27,8 @@ pub(super) fn write(transaction: &Transaction<'_>, told: &Told) -> Result<(), In
         match plan {
             Some(plan) if progress.is_kept() => {
                 let [lane, message, told] = [plan.lane, plan.message.0, plan.told.0].map(u64::cast_signed);
-                let values = params![
-                    planned_at, endpoint, plan.channel_id, lane, message, told, state, progress.attempts, progress.due
-                ];
+                let values =
+                    params![planned_at, endpoint, plan.channel_id, lane, message, told, state, progress.attempts, progress.due];
                 insert.execute(values)?;
             }
             None if progress.is_kept() => {
