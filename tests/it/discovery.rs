@@ -8,7 +8,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-const SERVICES: [&str; 3] = ["cim.v1.ChannelService", "cim.v1.MessageService", "grpc.health.v1.Health"];
+const SERVICES: [&str; 4] = ["cim.v1.ChannelService", "cim.v1.DeliveryService", "cim.v1.MessageService", "grpc.health.v1.Health"];
 
 /// What reflection says of a gateway, in one of its two versions: its services, and whether it describes a symbol.
 macro_rules! reflected {
