@@ -3,12 +3,15 @@
 //! # The map
 //!
 //! ```text
-//! main ─► app ─► { grpc, http } ─► { inbox, feed, channels } ─► { sessions, customers, message, wire, store (trait) }
+//! main ─► app ─► { grpc, http, delivery } ─► { inbox, feed, channels, outcomes } ─► { sessions, customers, planning, message, wire,
+//!                                 │                                                  store (trait) }
+//!                                 └─► webhook
 //! ```
 //!
 //! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
 //! ([`sessions`]), appended ([`store`]) and answered ([`inbox`]); readers follow the log from their cursor ([`feed`]).
-//! [`webhook`] is the way out to third parties, and knows none of the others.
+//! What it is planned to be delivered as is appended with it ([`planning`]); [`delivery`] sends it by [`webhook`], which is the way out to
+//! third parties and knows no other part, appends what became of it, and tells who waits ([`outcomes`]).
 //! [`grpc`] and [`http`] are thin faces of the same use cases and never see each other; only [`app`] knows everyone.
 //!
 //! # Words
@@ -20,6 +23,9 @@
 //! | audience | who a message is for: the customer, through the channel's connector, or the platform: bots and agents |
 //! | channel | what a service identifier selects: a phone number, a page, a widget; *registered* at run time, or *declared* by the configuration |
 //! | endpoint | a URI of a channel's connector or bot, which the gateway calls |
+//! | delivery | one message for one endpoint; its *attempts* are single calls |
+//! | lane | what one endpoint gets of one customer on one channel, in order |
+//! | outcome | what became of a message: delivered, failed |
 //! | channel session | one customer on one channel, from the first message or START_CHAT to END_CHAT |
 //! | conversation | one or more channel sessions of the same customer |
 //! | entry | one accepted message in the log, with every fact that follows from it |

@@ -12,7 +12,7 @@ use crate::pb::{BotFormat, DeliveryOrder};
 use crate::store::{self, DeliveryName, Store, Stored, Wanted, message_of};
 use crate::webhook::{Client, Failure, Id, Post, Secret, TraceParent, Url};
 use crate::{message, wire};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use prost_types::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
