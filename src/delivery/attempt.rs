@@ -24,6 +24,9 @@ const TYPING_LASTS: Duration = Duration::from_secs(5);
 /// Tells a receiver that earlier messages may have come before this one although they were sent later.
 const LATE: HeaderName = HeaderName::from_static("cim-late");
 
+/// Where an address without a path leads.
+const PATH: &str = "/message/receive";
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What attempts need.
@@ -140,6 +143,7 @@ impl Sender {
         let configured =
             channel.delivery.as_ref().and_then(|delivery| delivery.timeout).and_then(|it| Duration::try_from(it).ok());
         let timeout = if once { Some(TYPING_LASTS) } else { configured };
+        let url = url.or_path(PATH);
         let post = Post {
             url: &url,
             id: &id,

@@ -48,6 +48,17 @@ impl Url {
         }
     }
 
+    /// The same, with this path if it has none of its own: then its path is `/` or left out. The query stays.
+    pub fn or_path(self, path: &str) -> Self {
+        if self.0.path() != "/" {
+            return self;
+        }
+        let query = self.0.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut parts = self.0.clone().into_parts();
+        parts.path_and_query = format!("{path}{query}").parse().ok();
+        Uri::from_parts(parts).map_or(self, Self)
+    }
+
     /// The whole of it, with what [`Display`](fmt::Display) leaves out.
     pub fn as_uri(&self) -> &Uri {
         &self.0
@@ -112,6 +123,19 @@ pub enum BadUrl {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_path_is_put_where_there_is_none() {
+        for (text, with_path) in [
+            ("http://a", "http://a/message/receive"),
+            ("http://a:81/", "http://a:81/message/receive"),
+            ("https://a?token=x", "https://a/message/receive?token=x"),
+            ("https://a/cim", "https://a/cim"),
+            ("https://a//", "https://a//"),
+        ] {
+            assert_eq!(Url::parse(text).unwrap().or_path("/message/receive").as_uri(), with_path);
+        }
+    }
 
     #[test]
     fn absolute_http_urls_are_taken() {

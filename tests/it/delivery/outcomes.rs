@@ -38,7 +38,7 @@ async fn a_message_that_the_connector_takes_is_delivered_and_both_sides_learn_it
     // What opened the session is told first.
     let calls = connector.take(2).await;
     assert_eq!(calls.iter().map(Call::said).collect::<Vec<_>>(), ["CHANNEL_SESSION_STARTED", "hi"]);
-    assert_eq!(calls[1].body["id"], "m-1");
+    assert_eq!((calls[1].path.as_str(), &calls[1].body["id"]), ("/message/receive", &json!("m-1")));
     assert_eq!(calls[1].body["header"]["channelSessionId"], json!(sent.channel_session_id));
     assert_eq!(calls[1].body["header"]["channelData"]["channelCustomerIdentifier"], "ada");
     assert_eq!(notified(&gateway, "m-1", 1).await, [(DeliveryStatus::Delivered, "200".into())]);
@@ -49,6 +49,7 @@ async fn a_call_is_signed_and_carries_the_id_of_its_delivery() {
     let mut connector = Receiver::willing().await;
     let gateway = gateway().start().await;
     let mut channel = channel("shop", &connector);
+    channel.connector = Some(endpoint(format!("{}/cim", connector.uri())));
     let secrets = vec!["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()];
     channel.connector.get_or_insert_default().signing_secrets = Some(SigningSecrets { secrets });
     register(gateway.grpc, channel).await;
@@ -56,6 +57,7 @@ async fn a_call_is_signed_and_carries_the_id_of_its_delivery() {
     for call in connector.take(2).await {
         assert!(call.headers["webhook-signature"].to_str().expect("is text").starts_with("v1,"));
         assert!(!call.id.is_empty());
+        assert_eq!(call.path, "/cim");
         assert!(call.headers.contains_key("webhook-timestamp") && call.headers.contains_key("traceparent"));
     }
 }

@@ -4,7 +4,7 @@ use super::soon;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub struct Call {
     /// The same on every attempt of a delivery.
     pub id: String,
+    pub path: String,
     pub headers: HeaderMap,
     pub body: Value,
 }
@@ -107,9 +108,9 @@ impl Receiver {
     }
 }
 
-async fn receive(State(desk): State<Desk>, headers: HeaderMap, body: Bytes) -> Response {
+async fn receive(State(desk): State<Desk>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    let call = Call { id, headers, body: serde_json::from_slice(&body).unwrap_or_default() };
+    let call = Call { id, path: uri.path().to_owned(), headers, body: serde_json::from_slice(&body).unwrap_or_default() };
     let reply = (desk.rule.lock())(&call);
     // A test that no longer listens is not an error.
     let _unheard = desk.calls.send(call);
