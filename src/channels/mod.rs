@@ -73,6 +73,12 @@ impl Snapshot {
         snapshot
     }
 
+    /// These channels, and whoever else is accepted.
+    #[cfg(test)]
+    pub(crate) fn of(channels: impl IntoIterator<Item = pb::Channel>) -> Self {
+        Self::new(false, channels.into_iter().map(Arc::new))
+    }
+
     /// The channel that a service identifier selects.
     pub fn get(&self, service_identifier: &str) -> Option<&Arc<pb::Channel>> {
         self.by_service_identifier.get(service_identifier)

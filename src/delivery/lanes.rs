@@ -131,6 +131,8 @@ struct Parked {
     item: Item,
     lane: u64,
     in_flight: bool,
+    /// True while it is among what is ready.
+    queued: bool,
 }
 
 /// What can be attempted at once.
@@ -216,7 +218,7 @@ impl Lanes {
         let item = Item { delivery, due, failing_since: None };
         if item.delivery.progress.state == DeliveryState::Parked {
             lane.parked += 1;
-            state.parked.insert(id, Parked { item, lane: lane_of, in_flight: false });
+            state.parked.insert(id, Parked { item, lane: lane_of, in_flight: false, queued: false });
             self.timers.push(Reverse((due, Timer::Parked(key, id))));
             return Prospect::NotSoon;
         }
@@ -284,9 +286,12 @@ impl Lanes {
                 Timer::Head(key, lane) => self.head_is_due(&key, lane, now),
                 Timer::Parked(key, id) => {
                     if let Some(state) = self.endpoints.get_mut(&key)
-                        && state.parked.get(&id).is_some_and(|parked| !parked.in_flight && parked.item.due <= now)
-                        && !state.ready.contains(&Ready::Parked(id))
+                        && let Some(parked) = state.parked.get_mut(&id)
+                        && !parked.in_flight
+                        && !parked.queued
+                        && parked.item.due <= now
                     {
+                        parked.queued = true;
                         state.ready.push_back(Ready::Parked(id));
                         self.take_turn(&key, now);
                     }
@@ -426,7 +431,7 @@ impl Lanes {
                         item.delivery.progress.attempts = attempts;
                         item.delivery.progress.state = DeliveryState::Parked;
                         lane.parked += 1;
-                        state.parked.insert(*id, Parked { item, lane: *lane_of, in_flight: false });
+                        state.parked.insert(*id, Parked { item, lane: *lane_of, in_flight: false, queued: false });
                         self.timers.push(Reverse((due, Timer::Parked(key.clone(), *id))));
                     }
                 } else if let Some(head) = lane.queue.front_mut() {
@@ -552,7 +557,8 @@ impl State {
                     return Some(head.delivery.clone());
                 }
                 Ready::Parked(id) => {
-                    let Some(parked) = self.parked.get_mut(&id).filter(|parked| !parked.in_flight) else { continue };
+                    let Some(parked) = self.parked.get_mut(&id) else { continue };
+                    parked.queued = false;
                     parked.in_flight = true;
                     return Some(Delivery { lane: parked.lane, ..parked.item.delivery.clone() });
                 }
