@@ -3,8 +3,8 @@
 //! # The map
 //!
 //! ```text
-//! main ─► app ─► { grpc, http, delivery } ─► { inbox, feed, channels, outcomes } ─► { sessions, customers, planning, message, wire,
-//!                                 │                                                  store (trait) }
+//! main ─► app ─► { grpc, http, delivery } ─► { inbox, feed, outcomes } ─► { sessions, customers, planning }
+//!                                 │                                        ─► { channels, message, wire, store (trait) }
 //!                                 └─► webhook
 //! ```
 //!

@@ -189,6 +189,21 @@ fn a_configuration_is_checked_and_everything_wrong_with_it_told() {
 }
 
 #[test]
+fn declared_channels_are_checked_with_the_configuration_and_before_anything_is_served() {
+    let declared = "[[channels.declared]]\nchannel_type = \"SMS\"\nservice_identifier = \"shop\"\n";
+    let (_dir, right) = file("right.toml", declared);
+    assert_eq!(run(["check-config", "--config", text(&right)]).text(), "the configuration is valid\n");
+    assert!(run(["config", "--config", text(&right)]).text().contains(declared));
+    let (_dir, wrong) = file("wrong.toml", &format!("{declared}connector = {{ uri = \"ftp://a.example\" }}\ncolour = \"red\"\n"));
+    for command in ["check-config", "serve"] {
+        let ran = run([command, "--config", text(&wrong)]);
+        assert_eq!((ran.code, ran.out.as_slice()), (Some(64), &b""[..]), "{command}");
+        let subjects: Vec<_> = ran.err.lines().filter_map(|line| line.split(' ').nth(2)).collect();
+        assert_eq!(subjects, ["channels.declared[0].colour", "channels.declared[0].connector.uri"], "{}", ran.err);
+    }
+}
+
+#[test]
 fn a_wrong_configuration_is_not_served() {
     for args in [&["serve"][..], &[]] {
         let ran = run_with(args.iter().copied(), [("CIM_HTTP__LISTEN", "0.0.0.0:0")], b"");

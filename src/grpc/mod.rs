@@ -65,7 +65,10 @@ impl Health {
     /// Tells what the gateway can do now.
     pub async fn tell(&self, readiness: Readiness) {
         let whole = [("", readiness.serves()), (STARTUP, readiness.is_started()), (LIVENESS, true)];
-        let services = SERVICES.map(|service| (service, readiness.accepts()));
+        // Channels can be changed although there is no room for messages.
+        let needs_no_room = |service| service == channel_service_server::SERVICE_NAME;
+        let serves = |service| if needs_no_room(service) { readiness.serves() } else { readiness.accepts() };
+        let services = SERVICES.map(|service| (service, serves(service)));
         for (service, serves) in whole.into_iter().chain(services) {
             let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
             self.reporter.set_service_status(service, status).await;

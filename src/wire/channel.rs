@@ -265,6 +265,7 @@ mod tests {
     use crate::pb;
     use crate::violation::Reason;
     use crate::wire::{decode_channel, encode_channel};
+    use proptest::prelude::*;
     use serde_json::{Value as Json, json};
 
     fn read(json: &Json) -> pb::Channel {
@@ -373,5 +374,36 @@ mod tests {
         found.sort_unstable_by_key(|(path, _)| *path);
         assert_eq!(found, expected);
         assert_eq!(wrong(&json!([])), [(String::new(), Reason::WrongType)]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_reading_panic(text in r#"[\[\]{}":, a-z0-9\\.-]{0,60}"#, key in "[a-zA-Z]{1,12}") {
+            let _read = decode_channel(text.as_bytes(), 8);
+            let _read = decode_channel(format!("{{\"{key}\": {text}}}").as_bytes(), 8);
+        }
+
+        #[test]
+        fn what_is_written_is_read_as_the_same(
+            [id, name, uri, key] in [".*", ".*", ".*", ".*"],
+            mode in 0..4,
+            seconds in 0..315_576_000_000_i64,
+            nanos in 0..1_000_000_000,
+            millis in 0..4_102_444_800_000_i64,
+        ) {
+            let channel = pb::Channel {
+                id,
+                name,
+                mode,
+                connector: Some(pb::Endpoint { uri, ..pb::Endpoint::default() }),
+                customer_activity_timeout: Some(prost_types::Duration { seconds, nanos }),
+                attributes: vec![pb::Attribute { key: Some(key), ..pb::Attribute::default() }],
+                create_time: Some(crate::wire::from_millis(millis)),
+                ..pb::Channel::default()
+            };
+            let (read, violations) = decode_channel(&encode_channel(&channel), 8).expect("is JSON");
+            prop_assert!(violations.is_empty(), "{violations:?}");
+            prop_assert_eq!(read, channel);
+        }
     }
 }
