@@ -3,7 +3,12 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 3] = ["cim/v1/message_service.proto", "cim/v1/error_reason.proto", "cim/store/v1/entry.proto"];
+const PROTOS: [&str; 4] = [
+    "cim/v1/message_service.proto",
+    "cim/v1/subscription_service.proto",
+    "cim/v1/error_reason.proto",
+    "cim/store/v1/entry.proto",
+];
 
 /// Kinds of body that are boxed, so that a message of any kind stays small.
 const BOXED: [&str; 10] =

@@ -7,9 +7,11 @@ use crate::inbox::{Inbox, Reuse};
 use crate::listener;
 use crate::message;
 use crate::readiness::Readiness;
+use crate::store::bookmarks::Bookmarks;
 use crate::store::embedded::{self, Embedded, OpenError, Opening};
 use crate::store::memory::Memory;
 use crate::store::{self, Store};
+use crate::subscriptions::{self, Subscriptions};
 use crate::wire::Bounds;
 use crate::{grpc, http};
 use axum::http::StatusCode;
@@ -92,7 +94,7 @@ impl Gateway {
             () = &mut shutdown => return Ok(()),
         };
         tracing::info!("the gateway is up");
-        let served = self.serve_from(store.store(), &readiness, shutdown).await;
+        let served = self.serve_from(store.store(), store.bookmarks(), &readiness, shutdown).await;
         store.close().await;
         served
     }
@@ -125,6 +127,7 @@ impl Gateway {
     async fn serve_from(
         self,
         store: Arc<dyn Store>,
+        bookmarks: Arc<dyn Bookmarks>,
         readiness: &watch::Sender<Readiness>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
@@ -132,12 +135,15 @@ impl Gateway {
         let stop = CancellationToken::new();
         let mut store_health = store.health();
         let inbox = Inbox::new(store.clone(), limits(&config.limits), config.inbox.repeat_window);
-        let (feed, matcher) = Feed::new(store, feed_settings(&config.feed), stop.clone());
+        let (feed, matcher) = Feed::new(store.clone(), feed_settings(&config.feed), stop.clone());
         let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
+        let settings = subscriptions_settings(&config.subscriptions);
+        let (subscriptions, writer) = Subscriptions::open(feed, store, bookmarks, settings).await.map_err(store_failed)?;
+        let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
 
-        let (routes, health) = grpc::routes(inbox.clone(), feed.clone(), grpc_settings(&config), stop.clone()).await;
+        let (routes, health) = grpc::routes(inbox.clone(), subscriptions.clone(), grpc_settings(&config), stop.clone()).await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
-        let http_router = http::router(inbox, feed, readiness.subscribe(), &http_settings(&config));
+        let http_router = http::router(inbox, subscriptions, readiness.subscribe(), &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, http_router, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
@@ -215,6 +221,13 @@ impl OpenStore {
         }
     }
 
+    fn bookmarks(&self) -> Arc<dyn Bookmarks> {
+        match self {
+            Self::Memory(memory) => Arc::new(memory.clone()),
+            Self::Embedded(embedded) => Arc::new(embedded.clone()),
+        }
+    }
+
     /// Writes down what the next start would have to find out.
     async fn close(self) {
         if let Self::Embedded(embedded) = self {
@@ -268,6 +281,14 @@ const fn feed_settings(config: &config::Feed) -> feed::Settings {
         max_streams: config.max_streams,
         cold_scans: config.cold_scans,
     }
+}
+
+const fn subscriptions_settings(config: &config::Subscriptions) -> subscriptions::Settings {
+    subscriptions::Settings { max: config.max, write_interval: config.write_interval }
+}
+
+fn store_failed(error: store::Error) -> Error {
+    Error::StoreFailed { cause: error.to_string() }
 }
 
 const fn reuse(policy: config::ReusePolicy) -> Reuse {

@@ -32,6 +32,8 @@ pub struct Config {
     pub inbox: Inbox,
     /// Streams of notifications.
     pub feed: Feed,
+    /// Named subscriptions.
+    pub subscriptions: Subscriptions,
     /// Bounds of what a client may send.
     pub limits: Limits,
     /// Where accepted messages are kept.
@@ -165,6 +167,16 @@ pub struct Feed {
     pub max_streams: usize,
     /// Most looks at a time through old parts of the log for the few messages that a filter wants.
     pub cold_scans: usize,
+}
+
+/// Named subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Subscriptions {
+    /// Most of them.
+    pub max: usize,
+    /// Least time between two writes of what is acknowledged.
+    #[serde(serialize_with = "with_unit")]
+    pub write_interval: Duration,
 }
 
 /// The bounds of [`Feed::heartbeat`], and of what a client may ask for instead.
@@ -303,6 +315,7 @@ impl Config {
             http: Http::read(r),
             inbox: Inbox::read(r),
             feed: Feed::read(r),
+            subscriptions: Subscriptions::read(r),
             limits: Limits::read(r),
             store: Store::read(r),
             auth: Auth { insecure: r.flag("auth.insecure") },
@@ -432,6 +445,15 @@ impl Feed {
             heartbeat_skipped: r.number("feed.heartbeat_skipped", 1..=1_000_000),
             max_streams: r.number("feed.max_streams", 1..=1_000_000),
             cold_scans: r.number("feed.cold_scans", 1..=1000),
+        }
+    }
+}
+
+impl Subscriptions {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            max: r.number("subscriptions.max", 1..=100_000),
+            write_interval: r.duration("subscriptions.write_interval", seconds(0, 10)),
         }
     }
 }

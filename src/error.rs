@@ -68,6 +68,27 @@ pub enum Error {
         /// The bound.
         most: usize,
     },
+    /// No subscription has this name.
+    #[error("no subscription has the name {name:?}")]
+    SubscriptionNotFound {
+        /// The name.
+        name: String,
+    },
+    /// Another reader has attached the subscription since.
+    #[error(
+        "another reader has taken over the subscription {name:?}; do not attach again by yourself, or the two will displace each \
+         other for ever"
+    )]
+    TakenOver {
+        /// The name of the subscription.
+        name: String,
+    },
+    /// There are as many named subscriptions as may be.
+    #[error("there are {most} named subscriptions, which is the most; delete one that nobody needs")]
+    TooManySubscriptions {
+        /// The bound.
+        most: usize,
+    },
     /// The gateway shuts down.
     #[error("the gateway is shutting down; connect again")]
     ShuttingDown,
@@ -88,6 +109,8 @@ pub enum Kind {
     TooLarge,
     /// What the caller sent contradicts what is there.
     Conflict,
+    /// Another has taken the caller's place.
+    Displaced,
     /// What the caller asked for is not there.
     NotFound,
     /// What the caller asked for is no longer there.
@@ -107,9 +130,12 @@ impl Error {
             Self::InvalidMessage { .. } | Self::InvalidJson(_) | Self::InvalidRequest { .. } => Kind::Invalid,
             Self::MessageTooLarge { .. } => Kind::TooLarge,
             Self::ReusedId { .. } => Kind::Conflict,
-            Self::MessageNotFound { .. } | Self::ConversationNotFound { .. } => Kind::NotFound,
+            Self::TakenOver { .. } => Kind::Displaced,
+            Self::MessageNotFound { .. } | Self::ConversationNotFound { .. } | Self::SubscriptionNotFound { .. } => {
+                Kind::NotFound
+            }
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
-            Self::TooManyStreams { .. } => Kind::Exhausted,
+            Self::TooManyStreams { .. } | Self::TooManySubscriptions { .. } => Kind::Exhausted,
             Self::ShuttingDown
             | Self::Opening
             | Self::Store(store::Error::Unavailable { .. } | store::Error::Busy | store::Error::Full { .. }) => Kind::Unavailable,
@@ -131,6 +157,9 @@ impl Error {
             Self::CursorExpired { .. } => ErrorReason::CursorExpired,
             Self::CursorUnknown { .. } => ErrorReason::CursorUnknown,
             Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,
+            Self::SubscriptionNotFound { .. } => ErrorReason::SubscriptionNotFound,
+            Self::TakenOver { .. } => ErrorReason::SubscriptionTakenOver,
+            Self::TooManySubscriptions { .. } => ErrorReason::TooManySubscriptions,
             Self::ShuttingDown => ErrorReason::ShuttingDown,
             Self::Opening => ErrorReason::Starting,
             Self::Store(store::Error::Unavailable { .. }) => ErrorReason::StoreUnavailable,

@@ -3,11 +3,12 @@
 //! # The map
 //!
 //! ```text
-//! main ─► app ─► { grpc, http } ─► { inbox, feed } ─► { sessions, customers, message, wire, store (trait) }
+//! main ─► app ─► { grpc, http } ─► { inbox, subscriptions ─► feed } ─► { sessions, customers, message, wire, store (trait) }
 //! ```
 //!
 //! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
-//! ([`sessions`]), appended ([`store`]) and answered ([`inbox`]); readers follow the log from their cursor ([`feed`]).
+//! ([`sessions`]), appended ([`store`]) and answered ([`inbox`]); readers follow the log from their cursor ([`feed`]),
+//! which the gateway keeps for those with a name ([`subscriptions`]).
 //! [`grpc`] and [`http`] are thin faces of the same use cases and never see each other; only [`app`] knows everyone.
 //!
 //! # Words
@@ -45,6 +46,7 @@ pub mod readiness;
 mod samples;
 pub mod sessions;
 pub mod store;
+pub mod subscriptions;
 pub mod telemetry;
 pub mod violation;
 pub mod wire;

@@ -1,34 +1,31 @@
 //! `MessageService`: each call decodes, calls a use case and encodes.
 
 use super::status::status;
-use super::{Settings, bulk, notifications};
+use super::{Settings, bulk, notifications, page_size, subscriptions};
 use crate::error::Error;
-use crate::feed::Feed;
 use crate::inbox::{Accepted, Inbox, Pending};
 use crate::pb;
 use crate::pb::message_service_server::MessageService;
 use crate::store::{Cursor, Stored};
+use crate::subscriptions::Subscriptions;
 use crate::violation::Violations;
 use futures::stream::BoxStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
-/// Page size where a caller names none.
-const DEFAULT_PAGE: usize = 50;
-
 /// The service.
 #[derive(Debug, Clone)]
 pub(super) struct Messages {
     pub(super) inbox: Inbox,
-    feed: Feed,
+    subscriptions: Subscriptions,
     pub(super) settings: Settings,
     pub(super) shutdown: CancellationToken,
 }
 
 impl Messages {
-    pub(super) const fn new(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> Self {
-        Self { inbox, feed, settings, shutdown }
+    pub(super) const fn new(inbox: Inbox, subscriptions: Subscriptions, settings: Settings, shutdown: CancellationToken) -> Self {
+        Self { inbox, subscriptions, settings, shutdown }
     }
 
     /// Gives a message its place in the order of acceptance.
@@ -55,14 +52,6 @@ impl Messages {
 
     fn accepted(&self, stored: &Stored) -> pb::AcceptedMessage {
         accepted_message(stored, self.inbox.store().span().cursor(stored.position))
-    }
-
-    fn page_size(&self, asked: i32) -> Result<usize, Error> {
-        match usize::try_from(asked) {
-            Ok(0) => Ok(DEFAULT_PAGE.min(self.settings.history_page)),
-            Ok(size) => Ok(size.min(self.settings.history_page)),
-            Err(_) => Err(Error::InvalidRequest { field: "page_size", problem: format!("must not be negative, got {asked}") }),
-        }
     }
 }
 
@@ -102,8 +91,8 @@ impl MessageService for Messages {
         &self,
         request: Request<pb::ListMessagesRequest>,
     ) -> Result<Response<pb::ListMessagesResponse>, Status> {
-        let pb::ListMessagesRequest { conversation_id, page_size, page_token } = request.into_inner();
-        let size = self.page_size(page_size).map_err(|error| status(&error))?;
+        let pb::ListMessagesRequest { conversation_id, page_size: asked, page_token } = request.into_inner();
+        let size = page_size(asked, self.settings.history_page).map_err(|error| status(&error))?;
         let span = self.inbox.store().span();
         let after = page_position(&page_token, span.epoch).map_err(|error| status(&error))?;
         let page = self.inbox.history(&conversation_id, after, size).await.map_err(|error| status(&error))?;
@@ -120,8 +109,16 @@ impl MessageService for Messages {
         request: Request<pb::SubscribeNotificationsRequest>,
     ) -> Result<Response<Self::SubscribeNotificationsStream>, Status> {
         let wanted = notifications::wanted(request.into_inner(), &self.settings).map_err(|error| status(&error))?;
-        let subscription = self.feed.subscribe(wanted.filter, wanted.start, wanted.heartbeat).await;
-        Ok(Response::new(notifications::stream(subscription.map_err(|error| status(&error))?)))
+        let reader = self.subscriptions.subscribe(wanted).await.map_err(|error| status(&error))?;
+        Ok(Response::new(notifications::stream(reader)))
+    }
+
+    async fn acknowledge_notifications(
+        &self,
+        request: Request<pb::AcknowledgeNotificationsRequest>,
+    ) -> Result<Response<pb::AcknowledgeNotificationsResponse>, Status> {
+        let acknowledged = subscriptions::acknowledge(&self.subscriptions, request.into_inner()).await;
+        acknowledged.map(Response::new).map_err(|error| status(&error))
     }
 }
 

@@ -4,13 +4,15 @@ mod bulk;
 mod messages;
 mod notifications;
 mod status;
+mod subscriptions;
 
 use crate::error::Error;
-use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
-use crate::pb::message_service_server::{MessageServiceServer, SERVICE_NAME};
+use crate::pb::message_service_server::{self, MessageServiceServer};
+use crate::pb::subscription_service_server::{self, SubscriptionServiceServer};
 use crate::readiness::Readiness;
+use crate::subscriptions::Subscriptions;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Response;
 use tonic::service::Routes;
@@ -34,6 +36,15 @@ pub struct Settings {
     pub max_in_flight: usize,
 }
 
+/// Page size where a caller names none.
+const DEFAULT_PAGE: usize = 50;
+
+/// The service that takes messages in.
+const MESSAGES: &str = message_service_server::SERVICE_NAME;
+
+/// The services that only need a gateway that serves.
+const OTHERS: [&str; 1] = [subscription_service_server::SERVICE_NAME];
+
 /// What `grpc.health.v1` tells beside whether the whole and each service serves: whether the gateway has started, and whether the
 /// process turns at all, for probes that ask just that.
 const STARTUP: &str = "startup";
@@ -48,8 +59,9 @@ pub struct Health {
 impl Health {
     /// Tells what the gateway can do now.
     pub async fn tell(&self, readiness: Readiness) {
-        let named = [("", readiness.serves()), (SERVICE_NAME, readiness.accepts()), (STARTUP, readiness.is_started())];
-        for (service, serves) in named.into_iter().chain([(LIVENESS, true)]) {
+        let named = [("", readiness.serves()), (MESSAGES, readiness.accepts()), (STARTUP, readiness.is_started())];
+        let others = OTHERS.map(|service| (service, readiness.serves()));
+        for (service, serves) in named.into_iter().chain(others).chain([(LIVENESS, true)]) {
             let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
             self.reporter.set_service_status(service, status).await;
         }
@@ -57,7 +69,7 @@ impl Health {
 
     /// Says that the services serve no more, to whoever watches, and ends the watches: they would hold the shutdown open.
     pub async fn end(mut self) {
-        for service in ["", SERVICE_NAME, STARTUP, LIVENESS] {
+        for service in ["", MESSAGES, STARTUP, LIVENESS].into_iter().chain(OTHERS) {
             self.reporter.set_service_status(service, ServingStatus::NotServing).await;
             self.reporter.clear_service_status(service).await;
         }
@@ -66,13 +78,20 @@ impl Health {
 
 /// The routes of the gRPC face, and its health: that of a gateway that has not started, until it is told another. Streams that take
 /// messages end with `shutdown`.
-pub async fn routes(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
+pub async fn routes(
+    inbox: Inbox,
+    subscriptions: Subscriptions,
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> (Routes, Health) {
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;
-    let messages = messages::Messages::new(inbox, feed, settings, shutdown);
+    let registry = subscriptions::Registry::new(subscriptions.clone(), settings.history_page);
+    let messages = messages::Messages::new(inbox, subscriptions, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
-    let (routes, health) = with_health(Routes::new(messages)).await;
+    let routes = Routes::new(messages).add_service(SubscriptionServiceServer::new(registry));
+    let (routes, health) = with_health(routes).await;
     let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
     (Routes::from(routes.into_axum_router().layer(in_our_words)), health)
 }
@@ -96,6 +115,15 @@ async fn with_health(routes: Routes) -> (Routes, Health) {
     (routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE)), health)
 }
 
+/// How many a page holds, where a caller asks for so many and `largest` is the bound.
+fn page_size(asked: i32, largest: usize) -> Result<usize, Error> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(DEFAULT_PAGE.min(largest)),
+        Ok(size) => Ok(size.min(largest)),
+        Err(_) => Err(Error::InvalidRequest { field: "page_size", problem: format!("must not be negative, got {asked}") }),
+    }
+}
+
 /// An answer that is no more than a status, as the gateway would put it.
 fn in_our_words<B: Default>(response: Response<B>, limit: usize) -> Response<B> {
     match Status::from_header_map(response.headers()) {
@@ -113,7 +141,8 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         // With these a client that explores can read the details of errors.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         // What is in the log is nobody else's business.
-        .with_service_name(SERVICE_NAME)
+        .with_service_name(MESSAGES)
+        .with_service_name(subscription_service_server::SERVICE_NAME)
         .with_service_name("grpc.health.v1.Health")
 }
 

@@ -60,6 +60,7 @@ const fn code(kind: Kind) -> Code {
         Kind::Invalid => Code::InvalidArgument,
         Kind::TooLarge | Kind::Exhausted => Code::ResourceExhausted,
         Kind::Conflict => Code::AlreadyExists,
+        Kind::Displaced => Code::Aborted,
         Kind::NotFound => Code::NotFound,
         Kind::Gone => Code::OutOfRange,
         Kind::Unavailable => Code::Unavailable,

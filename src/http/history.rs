@@ -1,22 +1,17 @@
 //! Accepted messages read back: one by its id, or a conversation's, newest first.
 
 use super::problem::Problem;
-use super::query::{self, Query, invalid};
+use super::query::{self, Id, Query, id, invalid};
 use super::{Routes, Settings, view};
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::store::{Cursor, Position, Span};
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::Response;
 use axum::routing::get;
 
 /// Messages on a page where the client does not say.
 const PAGE: usize = 50;
-
-/// An id from the path.
-type Id = Result<Path<String>, PathRejection>;
 
 #[derive(Debug, Clone)]
 struct Archive {
@@ -32,20 +27,20 @@ pub(super) fn routes(inbox: Inbox, settings: &Settings) -> Routes {
     ]
 }
 
-async fn message(State(inbox): State<Inbox>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn message(State(inbox): State<Inbox>, named: Id, query: query::Raw) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    let stored = inbox.message(&read_id("messageId", id)?).await?;
+    let stored = inbox.message(&id("messageId", named)?).await?;
     let mut body = Vec::new();
     view::write(&mut body, &stored, inbox.store().span().cursor(stored.position));
-    Ok(json(body))
+    Ok(view::json_answer(body))
 }
 
-async fn conversation(State(archive): State<Archive>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn conversation(State(archive): State<Archive>, named: Id, query: query::Raw) -> Result<Response, Problem> {
     let query = Query::read(query, &["pageSize", "pageToken"])?;
     let size = query.number("pageSize", 1..=archive.largest_page)?.unwrap_or(PAGE.min(archive.largest_page));
     let span = archive.inbox.store().span();
     let after = query.one("pageToken")?.map(|token| page_end(token, &span)).transpose()?;
-    let page = archive.inbox.history(&read_id("conversationId", id)?, after, size).await?;
+    let page = archive.inbox.history(&id("conversationId", named)?, after, size).await?;
 
     let mut body = b"{\"messages\":[".to_vec();
     for (i, stored) in page.messages.iter().enumerate() {
@@ -57,12 +52,7 @@ async fn conversation(State(archive): State<Archive>, id: Id, query: query::Raw)
     body.extend_from_slice(b"],\"nextPageToken\":");
     body.append(&mut view::json(&page.next.map(|position| span.cursor(position).to_string())));
     body.push(b'}');
-    Ok(json(body))
-}
-
-fn read_id(field: &'static str, id: Id) -> Result<String, Error> {
-    let Path(id) = id.map_err(|rejection| invalid(field, format!("cannot be read: {}", rejection.body_text())))?;
-    Ok(id)
+    Ok(view::json_answer(body))
 }
 
 /// Where the page before ended, from its token.
@@ -74,8 +64,4 @@ fn page_end(token: &str, span: &Span) -> Result<Position, Error> {
     } else {
         Err(Error::CursorUnknown { oldest: span.cursor(span.oldest.previous()) })
     }
-}
-
-fn json(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -2,6 +2,7 @@
 //!
 //! Each file decodes, calls a use case and encodes. [`problem`] is the only place that turns a failure into an answer.
 
+mod body;
 mod health;
 mod history;
 mod messages;
@@ -10,12 +11,13 @@ mod observe;
 mod openapi;
 mod problem;
 mod query;
+mod subscriptions;
 mod view;
 
 use crate::error::Error;
-use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::readiness::Readiness;
+use crate::subscriptions::Subscriptions;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
@@ -50,8 +52,8 @@ pub struct Settings {
 type Routes = Vec<(&'static str, MethodRouter)>;
 
 /// The face of these use cases. `/readyz` tells what `readiness` says.
-pub fn router(inbox: Inbox, feed: Feed, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Router {
-    let router = routes(inbox, feed, readiness, settings)
+pub fn router(inbox: Inbox, subscriptions: Subscriptions, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Router {
+    let router = routes(inbox, subscriptions, readiness, settings)
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Problem::UnknownPath)
@@ -72,11 +74,12 @@ pub fn opening(readiness: watch::Receiver<Readiness>) -> Router {
         .layer(middleware::from_fn(observe::observe))
 }
 
-fn routes(inbox: Inbox, feed: Feed, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Routes {
+fn routes(inbox: Inbox, subscriptions: Subscriptions, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Routes {
     [
         messages::routes(inbox.clone(), settings),
         history::routes(inbox, settings),
-        notifications::routes(feed, settings),
+        notifications::routes(subscriptions.clone(), settings),
+        subscriptions::routes(subscriptions, settings),
         health::routes(readiness),
         openapi::routes(),
     ]
@@ -98,7 +101,7 @@ fn cors(allowed: &[String]) -> Option<CorsLayer> {
     }
     let layer = CorsLayer::new()
         .allow_origin(origins(allowed))
-        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         .allow_headers([header::CONTENT_TYPE, HeaderName::from_static(notifications::LAST_EVENT_ID)])
         .expose_headers([header::RETRY_AFTER])
         .max_age(Duration::from_secs(60 * 60));

@@ -40,7 +40,7 @@ impl Problem {
             Self::Failed(error) => match error.kind() {
                 Kind::Invalid => StatusCode::BAD_REQUEST,
                 Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                Kind::Conflict => StatusCode::CONFLICT,
+                Kind::Conflict | Kind::Displaced => StatusCode::CONFLICT,
                 Kind::NotFound => StatusCode::NOT_FOUND,
                 Kind::Gone => StatusCode::GONE,
                 Kind::Exhausted => StatusCode::TOO_MANY_REQUESTS,

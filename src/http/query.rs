@@ -1,10 +1,14 @@
-//! Query parameters: none that are unknown, and none twice that may stand once.
+//! Query parameters: none that are unknown, and none twice that may stand once. And the id in a path.
 
 use crate::error::Error;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::Path;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 
 /// The parameters of a request, as [`axum::extract::Query`] reads them.
 pub(super) type Raw = Result<axum::extract::Query<Vec<(String, String)>>, QueryRejection>;
+
+/// An id from the path, as [`Path`] reads it.
+pub(super) type Id = Result<Path<String>, PathRejection>;
 
 /// Most bytes of a client's text that an error repeats.
 const EXCERPT: usize = 64;
@@ -43,6 +47,15 @@ impl Query {
         }
     }
 
+    /// True or false; false where nothing is said.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool, Error> {
+        match self.one(name)? {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(invalid(name, format!("needs true or false, found {:?}", excerpt(other)))),
+        }
+    }
+
     /// A whole number within `bounds`.
     pub(super) fn number(&self, name: &'static str, bounds: std::ops::RangeInclusive<usize>) -> Result<Option<usize>, Error> {
         let Some(text) = self.one(name)? else { return Ok(None) };
@@ -52,6 +65,12 @@ impl Query {
             invalid(name, format!("needs a whole number from {least} to {most}, found {:?}", excerpt(text)))
         })
     }
+}
+
+/// The id in the path, which is called `field`.
+pub(super) fn id(field: &'static str, id: Id) -> Result<String, Error> {
+    let Path(id) = id.map_err(|rejection| invalid(field, format!("cannot be read: {}", rejection.body_text())))?;
+    Ok(id)
 }
 
 /// A field of the request is wrong.

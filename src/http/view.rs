@@ -3,6 +3,8 @@
 use crate::pb::Audience;
 use crate::store::{Cursor, Stored};
 use crate::wire;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use prost_types::Timestamp;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -44,12 +46,23 @@ pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("texts, numbers and lists of them always have a JSON form")
 }
 
+/// An answer of this JSON text.
+pub(super) fn json_answer(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// `value` as an answer.
+pub(super) fn answer(value: &impl Serialize) -> Response {
+    json_answer(json(value))
+}
+
 /// The name of an audience as JSON has it.
 pub(super) fn audience_name(audience: Audience) -> &'static str {
     audience.as_str_name().trim_start_matches("AUDIENCE_")
 }
 
-fn rfc3339(time: Timestamp) -> String {
+/// A time, to the millisecond.
+pub(super) fn rfc3339(time: Timestamp) -> String {
     let nanos = i128::from(wire::to_millis(&time)) * 1_000_000;
     let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(MILLISECONDS).unwrap_or_default()

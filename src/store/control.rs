@@ -1,17 +1,22 @@
-//! What a log is, beside its entries: its id, its histories and the oldest position that is kept. Every change is synced before it
-//! counts, because nothing else could tell it again.
+//! What a log is, beside its entries: its id, its histories, the oldest position that is kept, and how far named subscriptions are.
+//! Every change is synced before it counts, because nothing else could tell it again.
 
+use super::bookmarks::{Bookmark, Changes};
 use super::hash::HashKey;
-use super::{Cursor, Position};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use super::{Cursor, Position, clock};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Version of the control file. In version 1 a log had one epoch, from its first position on.
-const VERSION: i64 = 2;
+/// Version of the control file. In version 1 a log had one epoch, from its first position on. Version 2 had no bookmarks.
+const VERSION: i64 = 3;
 
 /// The table of epochs.
 const EPOCHS: &str = "CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTEGER NOT NULL) STRICT";
+
+/// The table of bookmarks. Times are nanoseconds since 1970.
+const BOOKMARKS: &str = "CREATE TABLE bookmark (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, position INTEGER NOT NULL,
+    generation INTEGER NOT NULL, created_at INTEGER NOT NULL, acknowledged_at INTEGER) STRICT, WITHOUT ROWID";
 
 /// Why the control file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,17 @@ pub enum ControlError {
     /// It was written by a later version of the gateway.
     #[error("control.db is of version {0}, this gateway reads {VERSION}")]
     Version(i64),
+}
+
+impl From<ControlError> for super::Error {
+    fn from(error: ControlError) -> Self {
+        match &error {
+            ControlError::Sqlite(sqlite) if sqlite.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+                Self::Full { what: error.to_string() }
+            }
+            _ => Self::Unavailable { cause: error.to_string() },
+        }
+    }
 }
 
 /// The histories of a log: each epoch, and the first position that was written in it. They outlive what retention drops.
@@ -87,6 +103,7 @@ impl Control {
                 transaction
                     .execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID")?;
                 transaction.execute_batch(EPOCHS)?;
+                transaction.execute_batch(BOOKMARKS)?;
                 let sql = "INSERT INTO meta VALUES ('log', ?1), ('oldest', ?2)";
                 transaction.execute(sql, params![key.0, oldest.0.cast_signed()])?;
                 for (number, first) in &epochs.0 {
@@ -95,11 +112,9 @@ impl Control {
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 transaction.commit()?;
             }
-            1 => {
+            1..VERSION => {
                 let transaction = connection.transaction()?;
-                transaction.execute_batch(EPOCHS)?;
-                transaction.execute("INSERT INTO epoch SELECT value, 1 FROM meta WHERE key = 'epoch'", [])?;
-                transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
+                bring_up(&transaction, version)?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
                 transaction.commit()?;
             }
@@ -141,10 +156,66 @@ impl Control {
         Ok(())
     }
 
+    /// Every bookmark, by its name.
+    pub(crate) fn bookmarks(&self) -> Result<BTreeMap<String, Bookmark>, ControlError> {
+        let connection = self.connection.lock();
+        let mut statement =
+            connection.prepare_cached("SELECT name, epoch, position, generation, created_at, acknowledged_at FROM bookmark")?;
+        Ok(statement.query_map([], bookmark)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Writes all changes of bookmarks durably, or none.
+    pub(crate) fn write_bookmarks(&self, changes: &Changes) -> Result<(), ControlError> {
+        let mut connection = self.connection.lock();
+        let transaction = connection.transaction()?;
+        for (name, change) in changes {
+            let Some(Bookmark { cursor, generation, created_at, acknowledged_at }) = change else {
+                transaction.prepare_cached("DELETE FROM bookmark WHERE name = ?1")?.execute([name])?;
+                continue;
+            };
+            let [epoch, position, generation] = [cursor.epoch, cursor.position.0, *generation].map(u64::cast_signed);
+            let [created_at, acknowledged_at] =
+                [Some(created_at), acknowledged_at.as_ref()].map(|time| time.map(clock::to_nanos));
+            transaction.prepare_cached("INSERT OR REPLACE INTO bookmark VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                name,
+                epoch,
+                position,
+                generation,
+                created_at,
+                acknowledged_at
+            ])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
     /// Copies the control file, while it may be in use, to a new one at `path`.
     pub(crate) fn back_up(&self, path: &Path) -> Result<(), ControlError> {
         Ok(self.connection.lock().backup("main", path, None::<fn(rusqlite::backup::Progress)>)?)
     }
+}
+
+/// Gives a file of an earlier version what it lacks.
+fn bring_up(transaction: &Transaction<'_>, version: i64) -> rusqlite::Result<()> {
+    if version < 2 {
+        transaction.execute_batch(EPOCHS)?;
+        transaction.execute("INSERT INTO epoch SELECT value, 1 FROM meta WHERE key = 'epoch'", [])?;
+        transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
+    }
+    if version < 3 {
+        transaction.execute_batch(BOOKMARKS)?;
+    }
+    Ok(())
+}
+
+fn bookmark(row: &Row<'_>) -> rusqlite::Result<(String, Bookmark)> {
+    let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
+    let bookmark = Bookmark {
+        cursor: Cursor { epoch: number(1)?, position: Position(number(2)?) },
+        generation: number(3)?,
+        created_at: clock::from_nanos(row.get(4)?),
+        acknowledged_at: row.get::<_, Option<i64>>(5)?.map(clock::from_nanos),
+    };
+    Ok((row.get(0)?, bookmark))
 }
 
 fn insert_epoch(connection: &Connection, number: u64, first: Position) -> rusqlite::Result<()> {
@@ -170,6 +241,7 @@ fn fresh_epoch(former: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::bookmarks::conformance::bookmark;
 
     #[test]
     fn what_is_noted_is_there_when_it_is_opened_again() {
@@ -180,6 +252,8 @@ mod tests {
         let (key, epoch) = (control.key, control.epochs.current());
         control.set_oldest(Position(77)).expect("can be written");
         control.begin_epoch(Position(99)).expect("can be written");
+        let changes = [("a", 1), ("b", 2)].map(|(name, number)| (name.to_owned(), Some(bookmark(number))));
+        control.write_bookmarks(&Changes::from(changes)).expect("can be written");
         assert!(control.epochs.current() > epoch && control.epochs.contains(epoch));
         let copy = folder.path().join("copy.db");
         control.back_up(&copy).expect("can be copied");
@@ -189,6 +263,8 @@ mod tests {
             let again = Control::open(&path).expect("can be opened");
             assert_eq!((again.key, again.oldest().expect("can be read")), (key, Position(77)));
             assert_eq!(again.epochs, epochs);
+            let bookmarks = again.bookmarks().expect("can be read");
+            assert_eq!(bookmarks, BTreeMap::from([("a".to_owned(), bookmark(1)), ("b".to_owned(), bookmark(2))]));
             assert_eq!(again.check().expect("can be read"), [""; 0]);
         }
     }
@@ -215,6 +291,7 @@ mod tests {
             let control = Control::open(&path).expect("can be opened");
             assert_eq!((control.key, &control.epochs), (HashKey([7; 16]), &Epochs::new([(77, Position(1))])));
             assert_eq!(control.oldest().expect("can be read"), Position(5));
+            assert_eq!(control.bookmarks().expect("can be read"), BTreeMap::new());
         }
     }
 

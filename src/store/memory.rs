@@ -3,6 +3,7 @@
 //! It holds a bounded number of bytes. When they are full the oldest entries go, and with them every fact that no younger entry
 //! tells: a session that was silent for so long is forgotten, and so are the ids of its messages.
 
+use super::bookmarks::{Bookmark, Bookmarks, Changes};
 use super::claims::Claims;
 use super::facts::State;
 use super::hash::HashKey;
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 use prost::Message as _;
 use prost_types::Timestamp;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -42,6 +43,7 @@ struct Shared {
     log: Mutex<Log>,
     durable: watch::Sender<Position>,
     claims: Claims,
+    bookmarks: Mutex<BTreeMap<String, Bookmark>>,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,7 @@ impl Memory {
             log: Mutex::new(log),
             durable: watch::Sender::new(Position::default()),
             claims: Claims::default(),
+            bookmarks: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -220,10 +223,34 @@ impl Store for Memory {
     }
 }
 
+#[async_trait]
+impl Bookmarks for Memory {
+    async fn bookmarks(&self) -> Result<BTreeMap<String, Bookmark>, Error> {
+        Ok(self.shared.bookmarks.lock().clone())
+    }
+
+    async fn write_bookmarks(&self, changes: &Changes) -> Result<(), Error> {
+        let mut bookmarks = self.shared.bookmarks.lock();
+        for (name, change) in changes {
+            match change {
+                Some(bookmark) => drop(bookmarks.insert(name.clone(), *bookmark)),
+                None => drop(bookmarks.remove(name)),
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::bookmarks::conformance;
     use crate::store::conformance::{Life, Model, append, belonging, conforms, log, look, said};
+
+    #[tokio::test]
+    async fn bookmarks_are_kept() {
+        conformance::what_is_written_is_there_whole_and_replaces_what_was(&Memory::new(1)).await;
+    }
 
     conforms!(roomy: Memory::new(64 << 20), cramped: Memory::new(40 * ENTRY_OVERHEAD));
 

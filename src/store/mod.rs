@@ -24,6 +24,7 @@
 //! **Retention.** Old entries go, oldest first. Reading below [`Span::oldest`] is an error, never a silent gap.
 
 mod bloom;
+pub mod bookmarks;
 pub mod care;
 mod claims;
 mod clock;

@@ -9,3 +9,4 @@ mod messages;
 mod notifications;
 mod pages;
 mod refusals;
+mod subscriptions;

@@ -8,6 +8,7 @@ mod connections;
 mod discovery;
 mod history;
 mod limits;
+mod names;
 mod readers;
 mod send;
 mod shutdown;

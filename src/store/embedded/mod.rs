@@ -22,9 +22,11 @@ pub use open::{OpenError, Opening, open, reindex};
 pub use options::Options;
 
 use self::core::Core;
+use super::bookmarks::{Bookmark, Bookmarks, Changes};
 use super::{AppendError, Claim, Cursor, Error, Filter, Health, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
 use async_trait::async_trait;
 use prost_types::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use threads::Threads;
 use tokio::sync::watch;
@@ -100,5 +102,22 @@ impl Store for Embedded {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.core.health.subscribe()
+    }
+}
+
+#[async_trait]
+impl Bookmarks for Embedded {
+    async fn bookmarks(&self) -> Result<BTreeMap<String, Bookmark>, Error> {
+        self.core.apart(|core| Ok(core.control.bookmarks()?)).await
+    }
+
+    async fn write_bookmarks(&self, changes: &Changes) -> Result<(), Error> {
+        let changes = changes.clone();
+        self.core
+            .apart(move |core| {
+                core.check_working()?;
+                Ok(core.control.write_bookmarks(&changes)?)
+            })
+            .await
     }
 }

@@ -1,6 +1,7 @@
 //! The promise of the store, kept on a disk.
 
 use super::*;
+use crate::store::bookmarks::conformance;
 use crate::store::conformance::{append, conforms, said};
 use crate::store::{Claim, Filter};
 use std::time::Duration;
@@ -133,4 +134,19 @@ async fn a_store_without_room_for_its_index_can_be_closed() {
     for entry in &stored {
         assert!(engine.message(entry.id()).await.expect("can be read").is_some());
     }
+}
+
+#[tokio::test]
+async fn bookmarks_are_kept_over_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be opened");
+    conformance::what_is_written_is_there_whole_and_replaces_what_was(&engine).await;
+    let written = engine.bookmarks().await.expect("can be read");
+    assert_eq!(written.len(), 2);
+    engine.close();
+    let refused = engine.write_bookmarks(&Changes::new()).await;
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+    drop(engine);
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be opened again");
+    assert_eq!(engine.bookmarks().await, Ok(written));
 }

@@ -1,0 +1,86 @@
+//! Bodies that are JSON: what is said about them, how large they may be, and how long they may take.
+
+use super::problem::Problem;
+use crate::error::Error;
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use std::time::Duration;
+
+/// The body of a request, if it is said to be JSON, is no longer than `most` bytes and arrives in time.
+pub(super) async fn json(headers: &HeaderMap, body: Body, most: usize, patience: Duration) -> Result<Vec<u8>, Problem> {
+    if !is_json(headers) {
+        return Err(Problem::UnsupportedMediaType);
+    }
+    tokio::time::timeout(patience, read(body, most)).await.map_err(|_| Problem::BodyTimeout)?
+}
+
+/// True if the body is said to be JSON, as it is. A charset says nothing: JSON is UTF-8.
+fn is_json(headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let content_type = text(header::CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or_default();
+    let content_type = content_type.trim().to_ascii_lowercase();
+    let structured = content_type.split_once('/').is_some_and(|(_, subtype)| subtype.len() > 5 && subtype.ends_with("+json"));
+    let plain =
+        headers.get(header::CONTENT_ENCODING).is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    plain && (structured || content_type == "application/json")
+}
+
+/// The whole body. One that is announced to be too long is refused unread. Memory is taken for what arrives, not for what is
+/// announced.
+async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    let too_large = || Problem::Failed(Error::MessageTooLarge { limit: most });
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
+    let mut received = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Problem::BodyCut)?.into_data() else { continue };
+        if data.len() > most - received.len() {
+            return Err(too_large());
+        }
+        received.extend_from_slice(&data);
+    }
+    Ok(received)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(content_type: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())])
+    }
+
+    #[test]
+    fn every_name_of_json_is_taken() {
+        for name in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "application/json;charset=UTF-8",
+            "Application/JSON",
+            "application/cim+json",
+            "application/vnd.cim.v1+json; charset=utf-8",
+        ] {
+            assert!(is_json(&said(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not() {
+        for name in ["", "text/plain", "text/json", "application/jsonp", "+json", "application/+json", "json", "application/xml"]
+        {
+            assert!(!is_json(&said(name)), "{name}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn compressed_json_is_not_taken() {
+        let mut headers = said("application/json");
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert!(!is_json(&headers));
+        headers.insert(header::CONTENT_ENCODING, "identity".parse().unwrap());
+        assert!(is_json(&headers));
+    }
+}
