@@ -3,9 +3,10 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "cim/v1/message_service.proto",
     "cim/v1/subscription_service.proto",
+    "cim/v1/session_service.proto",
     "cim/v1/error_reason.proto",
     "cim/store/v1/entry.proto",
 ];

@@ -7,6 +7,7 @@ use crate::inbox::{Inbox, Reuse};
 use crate::listener;
 use crate::message;
 use crate::readiness::Readiness;
+use crate::sessions::{Expiry, Sessions, Timeouts};
 use crate::store::bookmarks::Bookmarks;
 use crate::store::embedded::{self, Embedded, OpenError, Opening};
 use crate::store::memory::Memory;
@@ -138,12 +139,16 @@ impl Gateway {
         let (feed, matcher) = Feed::new(store.clone(), feed_settings(&config.feed), stop.clone());
         let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
         let settings = subscriptions_settings(&config.subscriptions);
+        let sessions = Sessions::new(store.clone());
+        let expiry = timeouts(&config.sessions).map(|timeouts| Expiry::new(store.clone(), timeouts, stop.clone()));
+        let _expiry = expiry.map(|expiry| AbortOnDropHandle::new(tokio::spawn(expiry.run())));
         let (subscriptions, writer) = Subscriptions::open(feed, store, bookmarks, settings).await.map_err(store_failed)?;
         let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
 
-        let (routes, health) = grpc::routes(inbox.clone(), subscriptions.clone(), grpc_settings(&config), stop.clone()).await;
+        let (routes, health) =
+            grpc::routes(inbox.clone(), subscriptions.clone(), sessions.clone(), grpc_settings(&config), stop.clone()).await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
-        let http_router = http::router(inbox, subscriptions, readiness.subscribe(), &http_settings(&config));
+        let http_router = http::router(inbox, subscriptions, sessions, readiness.subscribe(), &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, http_router, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
@@ -285,6 +290,12 @@ const fn feed_settings(config: &config::Feed) -> feed::Settings {
 
 const fn subscriptions_settings(config: &config::Subscriptions) -> subscriptions::Settings {
     subscriptions::Settings { max: config.max, write_interval: config.write_interval }
+}
+
+/// How long customers may be inactive; none if they always may.
+fn timeouts(config: &config::Sessions) -> Option<Timeouts> {
+    let timeout = Some(config.customer_activity_timeout).filter(|timeout| !timeout.is_zero())?;
+    Some(Arc::new(move |_: &str| Some(timeout)))
 }
 
 fn store_failed(error: store::Error) -> Error {

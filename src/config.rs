@@ -34,6 +34,8 @@ pub struct Config {
     pub feed: Feed,
     /// Named subscriptions.
     pub subscriptions: Subscriptions,
+    /// Channel sessions.
+    pub sessions: Sessions,
     /// Bounds of what a client may send.
     pub limits: Limits,
     /// Where accepted messages are kept.
@@ -167,6 +169,14 @@ pub struct Feed {
     pub max_streams: usize,
     /// Most looks at a time through old parts of the log for the few messages that a filter wants.
     pub cold_scans: usize,
+}
+
+/// Channel sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sessions {
+    /// How long a customer may be inactive before the session ends; zero for ever.
+    #[serde(serialize_with = "with_unit")]
+    pub customer_activity_timeout: Duration,
 }
 
 /// Named subscriptions.
@@ -316,6 +326,9 @@ impl Config {
             inbox: Inbox::read(r),
             feed: Feed::read(r),
             subscriptions: Subscriptions::read(r),
+            sessions: Sessions {
+                customer_activity_timeout: r.duration("sessions.customer_activity_timeout", seconds(0, 30 * 24 * 60 * 60)),
+            },
             limits: Limits::read(r),
             store: Store::read(r),
             auth: Auth { insecure: r.flag("auth.insecure") },

@@ -50,6 +50,12 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// No channel session has this id.
+    #[error("no channel session has the id {id:?}")]
+    SessionNotFound {
+        /// The id.
+        id: String,
+    },
     /// The cursor is older than what is kept.
     #[error("the cursor is older than what is kept; the oldest cursor to read from is {oldest}")]
     CursorExpired {
@@ -131,9 +137,10 @@ impl Error {
             Self::MessageTooLarge { .. } => Kind::TooLarge,
             Self::ReusedId { .. } => Kind::Conflict,
             Self::TakenOver { .. } => Kind::Displaced,
-            Self::MessageNotFound { .. } | Self::ConversationNotFound { .. } | Self::SubscriptionNotFound { .. } => {
-                Kind::NotFound
-            }
+            Self::MessageNotFound { .. }
+            | Self::ConversationNotFound { .. }
+            | Self::SessionNotFound { .. }
+            | Self::SubscriptionNotFound { .. } => Kind::NotFound,
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
             Self::TooManyStreams { .. } | Self::TooManySubscriptions { .. } => Kind::Exhausted,
             Self::ShuttingDown
@@ -154,6 +161,7 @@ impl Error {
             Self::ReusedId { .. } => ErrorReason::ReusedId,
             Self::MessageNotFound { .. } => ErrorReason::MessageNotFound,
             Self::ConversationNotFound { .. } => ErrorReason::ConversationNotFound,
+            Self::SessionNotFound { .. } => ErrorReason::SessionNotFound,
             Self::CursorExpired { .. } => ErrorReason::CursorExpired,
             Self::CursorUnknown { .. } => ErrorReason::CursorUnknown,
             Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,

@@ -19,7 +19,7 @@
 //! | inbound / outbound | received by the gateway from a third party / sent by the gateway to one |
 //! | audience | who a message is for: the customer, through the channel's connector, or the platform: bots and agents |
 //! | channel | what a service identifier selects: a phone number, a page, a widget |
-//! | channel session | one customer on one channel, from the first message or START_CHAT to END_CHAT |
+//! | channel session | one customer on one channel, from the first message or START_CHAT to END_CHAT or inactivity |
 //! | conversation | one or more channel sessions of the same customer |
 //! | entry | one accepted message in the log, with every fact that follows from it |
 //! | position | an entry's place in the log; a *cursor* is an opaque text that carries it |

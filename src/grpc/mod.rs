@@ -3,6 +3,7 @@
 mod bulk;
 mod messages;
 mod notifications;
+mod sessions;
 mod status;
 mod subscriptions;
 
@@ -10,8 +11,10 @@ use crate::error::Error;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
 use crate::pb::message_service_server::{self, MessageServiceServer};
+use crate::pb::session_service_server::{self, SessionServiceServer};
 use crate::pb::subscription_service_server::{self, SubscriptionServiceServer};
 use crate::readiness::Readiness;
+use crate::sessions::Sessions;
 use crate::subscriptions::Subscriptions;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Response;
@@ -43,7 +46,7 @@ const DEFAULT_PAGE: usize = 50;
 const MESSAGES: &str = message_service_server::SERVICE_NAME;
 
 /// The services that only need a gateway that serves.
-const OTHERS: [&str; 1] = [subscription_service_server::SERVICE_NAME];
+const OTHERS: [&str; 2] = [session_service_server::SERVICE_NAME, subscription_service_server::SERVICE_NAME];
 
 /// What `grpc.health.v1` tells beside whether the whole and each service serves: whether the gateway has started, and whether the
 /// process turns at all, for probes that ask just that.
@@ -81,16 +84,20 @@ impl Health {
 pub async fn routes(
     inbox: Inbox,
     subscriptions: Subscriptions,
+    sessions: Sessions,
     settings: Settings,
     shutdown: CancellationToken,
 ) -> (Routes, Health) {
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;
+    let register = sessions::Register::new(sessions, settings.history_page);
     let registry = subscriptions::Registry::new(subscriptions.clone(), settings.history_page);
     let messages = messages::Messages::new(inbox, subscriptions, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
-    let routes = Routes::new(messages).add_service(SubscriptionServiceServer::new(registry));
+    let routes = Routes::new(messages)
+        .add_service(SubscriptionServiceServer::new(registry))
+        .add_service(SessionServiceServer::new(register));
     let (routes, health) = with_health(routes).await;
     let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
     (Routes::from(routes.into_axum_router().layer(in_our_words)), health)
@@ -124,6 +131,11 @@ fn page_size(asked: i32, largest: usize) -> Result<usize, Error> {
     }
 }
 
+/// A text that must not be empty.
+fn required(field: &'static str, value: String) -> Result<String, Error> {
+    if value.is_empty() { Err(Error::InvalidRequest { field, problem: "is required".into() }) } else { Ok(value) }
+}
+
 /// An answer that is no more than a status, as the gateway would put it.
 fn in_our_words<B: Default>(response: Response<B>, limit: usize) -> Response<B> {
     match Status::from_header_map(response.headers()) {
@@ -142,6 +154,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         // What is in the log is nobody else's business.
         .with_service_name(MESSAGES)
+        .with_service_name(session_service_server::SERVICE_NAME)
         .with_service_name(subscription_service_server::SERVICE_NAME)
         .with_service_name("grpc.health.v1.Health")
 }

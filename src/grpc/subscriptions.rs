@@ -1,7 +1,7 @@
 //! `SubscriptionService`: looking after named subscriptions.
 
-use super::page_size;
 use super::status::status;
+use super::{page_size, required};
 use crate::error::Error;
 use crate::pb;
 use crate::pb::subscription_service_server::SubscriptionService;
@@ -71,8 +71,4 @@ pub(super) async fn acknowledge(
     let cursor = cursor.parse().map_err(|error| Error::InvalidRequest { field: "cursor", problem: format!("{error}") })?;
     let now = subscriptions.acknowledge(&name, request.generation, cursor).await?;
     Ok(pb::AcknowledgeNotificationsResponse { cursor: now.to_string() })
-}
-
-fn required(field: &'static str, value: String) -> Result<String, Error> {
-    if value.is_empty() { Err(Error::InvalidRequest { field, problem: "is required".into() }) } else { Ok(value) }
 }

@@ -17,6 +17,7 @@ mod tests {
     use crate::http::{Settings, router, routes};
     use crate::inbox::{Inbox, Reuse};
     use crate::message::Limits;
+    use crate::sessions::Sessions;
     use crate::store::memory::Memory;
     use crate::subscriptions::{self, Subscriptions};
     use crate::wire::Bounds;
@@ -48,8 +49,9 @@ mod tests {
         let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 1, max_streams: 1, cold_scans: 1 };
         let (feed, _matcher) = Feed::new(store.clone(), feed, CancellationToken::new());
         let subscriptions = subscriptions::Settings { max: 1, write_interval: Duration::ZERO };
-        let opened = Subscriptions::open(feed, store.clone(), store, subscriptions).await;
+        let opened = Subscriptions::open(feed, store.clone(), store.clone(), subscriptions).await;
         let (subscriptions, _writer) = opened.expect("memory can be read");
+        let sessions = Sessions::new(store);
         let (_readiness, ready) = watch::channel(crate::readiness::Readiness::Ready);
         let settings = Settings {
             accepted_status: StatusCode::ACCEPTED,
@@ -61,9 +63,9 @@ mod tests {
             history_page: 500,
             reuse: Reuse::Renew,
         };
-        let router = router(inbox.clone(), subscriptions.clone(), ready.clone(), &settings);
+        let router = router(inbox.clone(), subscriptions.clone(), sessions.clone(), ready.clone(), &settings);
         let mut served = Methods::new();
-        for (path, _) in routes(inbox, subscriptions, ready, &settings) {
+        for (path, _) in routes(inbox, subscriptions, sessions, ready, &settings) {
             let request = Request::builder().method("TRACE").uri(path.replace(['{', '}'], "")).body(Body::empty()).unwrap();
             let answer = router.clone().oneshot(request).await.unwrap();
             let allow = answer.headers()[header::ALLOW].to_str().unwrap();

@@ -8,8 +8,9 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Version of the control file. In version 1 a log had one epoch, from its first position on. Version 2 had no bookmarks.
-const VERSION: i64 = 3;
+/// Version of the control file. In version 1 a log had one epoch, from its first position on. Up to version 3 there
+/// were no bookmarks.
+const VERSION: i64 = 4;
 
 /// The table of epochs.
 const EPOCHS: &str = "CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTEGER NOT NULL) STRICT";
@@ -201,7 +202,7 @@ fn bring_up(transaction: &Transaction<'_>, version: i64) -> rusqlite::Result<()>
         transaction.execute("INSERT INTO epoch SELECT value, 1 FROM meta WHERE key = 'epoch'", [])?;
         transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
     }
-    if version < 3 {
+    if version < 4 {
         transaction.execute_batch(BOOKMARKS)?;
     }
     Ok(())

@@ -1,7 +1,10 @@
 //! Doubles for tests: the memory engine with something about it changed.
 
 use super::memory::Memory;
-use super::{AppendError, Claim, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
+use super::{
+    AppendError, Claim, Error, Filter, Page, Position, Scan, SessionFacts, SessionFilter, SessionPage, Span, Stage, Staged,
+    Store, Stored,
+};
 use async_trait::async_trait;
 use prost_types::Timestamp;
 use std::fmt::Debug;
@@ -44,6 +47,14 @@ impl<D: Double> Store for D {
 
     async fn history(&self, id: &str, before: Option<Position>, limit: usize) -> Result<Option<Vec<Stored>>, Error> {
         self.memory().history(id, before, limit).await
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error> {
+        self.memory().session(id).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error> {
+        self.memory().sessions(filter, before, limit).await
     }
 
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {

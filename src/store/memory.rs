@@ -7,7 +7,10 @@ use super::bookmarks::{Bookmark, Bookmarks, Changes};
 use super::claims::Claims;
 use super::facts::State;
 use super::hash::HashKey;
-use super::{AppendError, Claim, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
+use super::{
+    AppendError, Claim, Error, Facts as _, Filter, Page, Position, Scan, SessionFacts, SessionFilter, SessionPage, Span, Stage,
+    Staged, Store, Stored,
+};
 use crate::pb;
 use crate::wire;
 use async_trait::async_trait;
@@ -204,6 +207,15 @@ impl Store for Memory {
         let thread = std::iter::successors(first, |stored| older(stored));
         let page = thread.take(limit).cloned().collect();
         Ok(Some(page))
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error> {
+        Ok(self.log().state.session_facts(id))
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error> {
+        let found = self.log().state.listed(filter, before).cloned().collect();
+        Ok(SessionPage::of(found, None, limit))
     }
 
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {

@@ -332,13 +332,15 @@ async fn a_name_that_is_deleted_ends_its_reader_and_is_forgotten_for_good() {
     assert_eq!(reader.next().await, Err(not_found()));
     assert_eq!(world.acknowledge(reader.generation, 1).await, Err(not_found()));
     assert_eq!(world.subscriptions.delete("a").await, Err(not_found()));
-    let world = world.restarted().await;
-    assert_eq!(world.acknowledge(reader.generation, 1).await, Err(not_found()));
     // A namesake is another subscription.
     let namesake = world.attach().await;
     assert!(namesake.generation > reader.generation);
+    assert_eq!((namesake.start, world.acknowledge(reader.generation, 1).await), (3, Err(taken_over())));
     drop(reader);
     assert!(world.listed().attached);
+    world.subscriptions.delete("a").await.expect("is there");
+    let world = world.restarted().await;
+    assert_eq!(world.acknowledge(namesake.generation, 3).await, Err(not_found()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,4 +9,5 @@ mod messages;
 mod notifications;
 mod pages;
 mod refusals;
+mod sessions;
 mod subscriptions;

@@ -11,6 +11,7 @@ mod limits;
 mod names;
 mod readers;
 mod send;
+mod sessions;
 mod shutdown;
 mod subscribe;
 mod support;

@@ -9,6 +9,7 @@ mod open;
 mod options;
 mod reading;
 mod retention;
+mod sessions;
 mod threads;
 
 #[cfg(test)]
@@ -23,7 +24,10 @@ pub use options::Options;
 
 use self::core::Core;
 use super::bookmarks::{Bookmark, Bookmarks, Changes};
-use super::{AppendError, Claim, Cursor, Error, Filter, Health, Page, Position, Scan, Span, Stage, Staged, Store, Stored};
+use super::{
+    AppendError, Claim, Cursor, Error, Filter, Health, Page, Position, Scan, SessionFacts, SessionFilter, SessionPage, Span,
+    Stage, Staged, Store, Stored,
+};
 use async_trait::async_trait;
 use prost_types::Timestamp;
 use std::collections::BTreeMap;
@@ -79,6 +83,14 @@ impl Store for Embedded {
     async fn history(&self, conversation: &str, before: Option<Position>, limit: usize) -> Result<Option<Vec<Stored>>, Error> {
         let conversation = conversation.to_owned();
         self.core.apart(move |core| core.history(&conversation, before, limit)).await
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error> {
+        self.core.session(id).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error> {
+        self.core.sessions(filter, before, limit).await
     }
 
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {

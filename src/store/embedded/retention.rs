@@ -5,7 +5,7 @@ use crate::pb::store::{Carried, Entry};
 use crate::store::index::to_pb;
 use crate::store::log::name_of;
 use crate::store::tail::Tail;
-use crate::store::{Error, Health, Position, clock};
+use crate::store::{Error, Health, Position, SessionFacts, clock};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ impl Core {
                 let lookup = self.index.lookup().map_err(unavailable)?;
                 for id in sessions {
                     let told = tail.generations().find_map(|state| state.sessions().get(id));
-                    let (position, session) = match told {
+                    let (position, SessionFacts { session, last_activity }) = match told {
                         // What is durable and not indexed yet is young, and stays.
                         Some(latest) if latest.told <= tail.durable => continue,
                         // It may never get to the disk; then what is carried here does not either, and nothing goes.
@@ -165,6 +165,7 @@ impl Core {
                         session: Some(session.as_ref().clone()),
                         position: position.0,
                         customer: customer.map(|facts| to_pb(&facts)),
+                        last_activity: Some(last_activity),
                     };
                     frame.push(Entry { carried: Some(carried), ..Entry::default() });
                 }

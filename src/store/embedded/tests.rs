@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::bookmarks::conformance;
 use crate::store::conformance::{append, conforms, said};
-use crate::store::{Claim, Filter};
+use crate::store::{Claim, Filter, SessionFacts, SessionFilter, SessionPage};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -73,6 +73,14 @@ impl Store for InFolder {
 
     async fn history(&self, conversation: &str, before: Option<Position>, limit: usize) -> Result<Option<Vec<Stored>>, Error> {
         self.engine.history(conversation, before, limit).await
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error> {
+        self.engine.session(id).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error> {
+        self.engine.sessions(filter, before, limit).await
     }
 
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {
