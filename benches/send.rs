@@ -122,14 +122,14 @@ where
 
 async fn send(channel: Channel, message: pb::CimMessage) {
     let mut client = MessageServiceClient::new(channel);
-    let request = pb::SendMessageRequest { message: Some(message) };
+    let request = pb::SendMessageRequest { message: Some(message), delivery_wait: None };
     client.send_message(request).await.expect("the message is accepted");
 }
 
 async fn call_echo(channel: Channel, message: pb::CimMessage) {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.expect("the server is there");
-    let request = Request::new(pb::SendMessageRequest { message: Some(message) });
+    let request = Request::new(pb::SendMessageRequest { message: Some(message), delivery_wait: None });
     let codec = Codec::<pb::SendMessageRequest, pb::SendMessageRequest>::default();
     let echoed = client.unary(request, PathAndQuery::from_static("/bench.Echo/Echo"), codec).await;
     echoed.expect("the message comes back");

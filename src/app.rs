@@ -1,24 +1,29 @@
 //! The composition root: a configuration in, a running gateway out. Parts meet only here.
 
 use crate::browsers;
-use crate::config::{self, Config};
+use crate::channels::{self, Channels, declared};
+use crate::config::{self, Config, ConfigError, Problem};
+use crate::delivery::{self, Dispatcher};
 use crate::feed::{self, Feed};
 use crate::inbox::{Inbox, Reuse};
 use crate::listener;
 use crate::message;
+use crate::outcomes::Waiters;
+use crate::pb;
 use crate::readiness::Readiness;
 use crate::sessions::{Expiry, Sessions, Timeouts};
 use crate::store::bookmarks::Bookmarks;
 use crate::store::embedded::{self, Embedded, OpenError, Opening};
 use crate::store::memory::Memory;
-use crate::store::{self, Store};
+use crate::store::{self, Registry, Store};
 use crate::subscriptions::{self, Subscriptions};
 use crate::wire::Bounds;
-use crate::{grpc, http};
+use crate::{grpc, http, webhook};
 use axum::http::StatusCode;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -43,6 +48,15 @@ pub enum Error {
     /// The store cannot be opened.
     #[error("the store cannot be opened: {0}")]
     Open(#[from] OpenError),
+    /// What the configuration declares cannot be served.
+    #[error("the configuration is wrong: {0}")]
+    Declared(#[from] ConfigError),
+    /// The registry of channels cannot be opened.
+    #[error("the channels cannot be served: {0}")]
+    Channels(#[from] channels::OpenError),
+    /// Webhooks cannot be called.
+    #[error("webhooks cannot be called: {0}")]
+    Webhook(#[from] webhook::SetupError),
     /// The store has failed while it served.
     #[error("the store has failed: {cause}")]
     StoreFailed {
@@ -61,6 +75,7 @@ const FAILED_GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Gateway {
     config: Config,
+    declared: Vec<pb::Channel>,
     grpc: TcpListener,
     http: TcpListener,
 }
@@ -68,9 +83,10 @@ pub struct Gateway {
 impl Gateway {
     /// Binds both listeners. From here on clients can connect; they are served as soon as [`Self::serve`] runs.
     pub async fn bind(config: Config) -> Result<Self, Error> {
+        let declared = declared_channels(&config)?;
         let grpc = bind("grpc.listen", config.grpc.listen).await?;
         let http = bind("http.listen", config.http.listen).await?;
-        Ok(Self { config, grpc, http })
+        Ok(Self { config, declared, grpc, http })
     }
 
     /// Where gRPC is served.
@@ -95,7 +111,7 @@ impl Gateway {
             () = &mut shutdown => return Ok(()),
         };
         tracing::info!("the gateway is up");
-        let served = self.serve_from(store.store(), store.bookmarks(), &readiness, shutdown).await;
+        let served = self.serve_from(&store, &readiness, shutdown).await;
         store.close().await;
         served
     }
@@ -127,15 +143,23 @@ impl Gateway {
 
     async fn serve_from(
         self,
-        store: Arc<dyn Store>,
-        bookmarks: Arc<dyn Bookmarks>,
+        store: &OpenStore,
         readiness: &watch::Sender<Readiness>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let Self { config, grpc: grpc_listener, http: http_listener } = self;
+        let Self { config, declared, grpc: grpc_listener, http: http_listener } = self;
+        let channels = Channels::open(store.registry(), declared, channels_settings(&config)).await?;
+        let (store, bookmarks) = (store.store(), store.bookmarks());
         let stop = CancellationToken::new();
         let mut store_health = store.health();
-        let inbox = Inbox::new(store.clone(), limits(&config.limits), config.inbox.repeat_window);
+        let waiters = Waiters::new(config.delivery.max_waiting);
+        let client = webhook::Client::new(webhook_settings(&config.webhook))?;
+        let limits = limits(&config.limits);
+        let inbox = Inbox::new(store.clone(), channels.clone(), limits, config.inbox.repeat_window).delivering(waiters.clone());
+        let settings = delivery_settings(&config.delivery);
+        let dispatcher = Dispatcher::new(store.clone(), channels, client, settings, waiters, limits, stop.clone());
+        let desk = dispatcher.desk();
+        let dispatcher = AbortOnDropHandle::new(tokio::spawn(dispatcher.run()));
         let (feed, matcher) = Feed::new(store.clone(), feed_settings(&config.feed), stop.clone());
         let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
         let settings = subscriptions_settings(&config.subscriptions);
@@ -146,7 +170,8 @@ impl Gateway {
         let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
 
         let (routes, health) =
-            grpc::routes(inbox.clone(), subscriptions.clone(), sessions.clone(), grpc_settings(&config), stop.clone()).await;
+            grpc::routes(inbox.clone(), subscriptions.clone(), sessions.clone(), desk, grpc_settings(&config), stop.clone())
+                .await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
         let http_router = http::router(inbox, subscriptions, sessions, readiness.subscribe(), &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
@@ -180,7 +205,7 @@ impl Gateway {
         }
         health.end().await;
         stop.cancel();
-        let all = async { tokio::join!(servers, matcher) };
+        let all = async { tokio::join!(servers, matcher, dispatcher) };
         match tokio::time::timeout(grace, all).await {
             Ok(_) => tracing::info!("all connections are closed"),
             Err(_) => tracing::warn!(?grace, "the grace period is over; what is still open is cut off"),
@@ -233,6 +258,13 @@ impl OpenStore {
         }
     }
 
+    fn registry(&self) -> Arc<dyn Registry> {
+        match self {
+            Self::Memory(memory) => Arc::new(memory.clone()),
+            Self::Embedded(embedded) => Arc::new(embedded.clone()),
+        }
+    }
+
     /// Writes down what the next start would have to find out.
     async fn close(self) {
         if let Self::Embedded(embedded) = self {
@@ -257,6 +289,29 @@ async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener,
     TcpListener::bind(address).await.map_err(|cause| Error::Listen { setting, address, cause })
 }
 
+/// The channels that a configuration declares, with the secrets that its files hold. Fails with everything that is wrong with them.
+pub fn declared_channels(config: &Config) -> Result<Vec<pb::Channel>, ConfigError> {
+    let read = declared::read(&config.channels.declared, &channel_limits(config));
+    read.map_err(|problems| ConfigError {
+        problems: problems.into_iter().map(|problem| Problem::new(problem.key, problem.sentence)).collect(),
+    })
+}
+
+/// The bounds of a channel as configured.
+fn channel_limits(config: &Config) -> channels::Limits {
+    let message = limits(&config.limits);
+    channels::Limits { channel_bytes: config.channels.largest.as_usize(), id_bytes: message.id_bytes, bounds: message.bounds }
+}
+
+/// How the registry of channels works as configured.
+pub fn channels_settings(config: &Config) -> channels::Settings {
+    channels::Settings {
+        require_registered: config.channels.require_registered,
+        most: config.channels.max,
+        limits: channel_limits(config),
+    }
+}
+
 /// How the engine on the disk is set up.
 pub fn embedded_options(config: &config::Embedded) -> embedded::Options {
     embedded::Options {
@@ -276,6 +331,47 @@ pub fn limits(config: &config::Limits) -> message::Limits {
         message_bytes: config.message.as_usize(),
         id_bytes: config.id.as_usize(),
         bounds: Bounds { free_form_depth: config.free_form_depth, list_length: config.list_length },
+    }
+}
+
+/// How messages are delivered, as configured.
+pub fn delivery_settings(config: &config::Delivery) -> delivery::Settings {
+    delivery::Settings {
+        retries: config.retries.clone(),
+        hold: config.hold,
+        parked: config.parked,
+        max_age: config.max_age,
+        in_flight: config.in_flight,
+        in_flight_in_all: config.in_flight_in_all,
+        lane_window: config.lane_window,
+        breaker_failures: config.breaker.failures,
+        breaker_pause: config.breaker.pause,
+        breaker_longest_pause: config.breaker.longest_pause,
+        gone: config.gone,
+        excerpt: config.excerpt.as_usize(),
+    }
+}
+
+/// How webhooks are called, as configured.
+pub fn webhook_settings(config: &config::Webhook) -> webhook::Settings {
+    let path = |path: &PathBuf| Some(path.clone()).filter(|path| !path.as_os_str().is_empty());
+    let config::WebhookTls { ca_file, client_certificate, client_key } = &config.tls;
+    webhook::Settings {
+        timeout: config.timeout,
+        connect_timeout: config.connect_timeout,
+        max_response: config.max_response.as_usize(),
+        max_response_head: config.max_response_head.as_usize(),
+        max_response_headers: config.max_response_headers,
+        max_idle_per_host: config.max_idle_per_host,
+        idle_timeout: config.idle_timeout,
+        max_lookups: config.max_lookups,
+        allow: config.allow.clone(),
+        tls: webhook::Tls {
+            ca_file: path(ca_file),
+            client_certificate: path(client_certificate)
+                .zip(path(client_key))
+                .map(|(certificate, key)| webhook::ClientCertificate { certificate, key }),
+        },
     }
 }
 
@@ -315,7 +411,10 @@ fn grpc_settings(config: &Config) -> grpc::Settings {
         filter_values: config.limits.filter_values,
         filter_value_bytes: config.limits.id.as_usize(),
         history_page: config.limits.history_page,
+        channels_page: config.channels.page,
+        deliveries_page: config.delivery.page,
         max_in_flight: config.grpc.max_in_flight,
+        delivery_wait: config.delivery.sync_wait,
     }
 }
 
@@ -344,7 +443,9 @@ fn http_settings(config: &Config) -> http::Settings {
         json_depth: config.limits.json_depth,
         filter_values: config.limits.filter_values,
         history_page: config.limits.history_page,
+        channels_page: config.channels.page,
         reuse: reuse(config.inbox.reused_id.http),
+        delivery_wait: config.delivery.sync_wait,
     }
 }
 

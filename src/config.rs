@@ -10,6 +10,7 @@ mod size;
 pub use error::{ConfigError, Problem};
 pub use size::Size;
 
+use ipnet::IpNet;
 use layers::Layers;
 use reader::Reader;
 use serde::{Serialize, Serializer};
@@ -17,12 +18,13 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use toml::Table;
 
 /// The defaults, with a comment on every key.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Config {
     /// The gRPC listener.
     pub grpc: Grpc,
@@ -30,6 +32,8 @@ pub struct Config {
     pub http: Http,
     /// Taking messages in.
     pub inbox: Inbox,
+    /// The registry of channels.
+    pub channels: Channels,
     /// Streams of notifications.
     pub feed: Feed,
     /// Named subscriptions.
@@ -40,6 +44,10 @@ pub struct Config {
     pub limits: Limits,
     /// Where accepted messages are kept.
     pub store: Store,
+    /// Delivery to webhooks.
+    pub delivery: Delivery,
+    /// Calls to webhooks.
+    pub webhook: Webhook,
     /// Who may call.
     pub auth: Auth,
     /// The way down.
@@ -157,6 +165,22 @@ pub enum ReusePolicy {
     Reject,
 }
 
+/// The registry of channels.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Channels {
+    /// True if only messages of channels that are registered or declared are accepted.
+    pub require_registered: bool,
+    /// Most channels.
+    pub max: usize,
+    /// Bytes of one channel, as protobuf or as JSON.
+    pub largest: Size,
+    /// Channels on one page.
+    pub page: usize,
+    /// Channels that cannot be changed at run time, as they are written; `crate::channels` has the rules on them. They hold no
+    /// secrets: those stand in files.
+    pub declared: Vec<Table>,
+}
+
 /// Streams of notifications.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Feed {
@@ -260,6 +284,93 @@ pub struct Memory {
     pub max_bytes: Size,
 }
 
+/// Delivery to webhooks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Delivery {
+    /// How long a sender waits for the outcome of its message where it does not say.
+    #[serde(serialize_with = "with_unit")]
+    pub sync_wait: Duration,
+    /// Most senders that wait at a time.
+    pub max_waiting: usize,
+    /// Waits between the attempts of one message.
+    #[serde(serialize_with = "each_with_unit")]
+    pub retries: Vec<Duration>,
+    /// How long a message that fails may hold up those behind it.
+    #[serde(serialize_with = "with_unit")]
+    pub hold: Duration,
+    /// Most messages of a customer that are tried again by themselves.
+    pub parked: usize,
+    /// Age at which a message is given up.
+    #[serde(serialize_with = "with_unit")]
+    pub max_age: Duration,
+    /// Most calls of one webhook at a time.
+    pub in_flight: usize,
+    /// Most calls of all webhooks at a time.
+    pub in_flight_in_all: usize,
+    /// Most messages of one customer in memory that wait for one webhook.
+    pub lane_window: usize,
+    /// Messages in a row that a webhook answers with 410 before it is not called any more.
+    pub gone: usize,
+    /// Bytes of an answer that are kept for people to read.
+    pub excerpt: Size,
+    /// Deliveries on one page.
+    pub page: usize,
+    /// When a webhook that fails is left alone.
+    pub breaker: Breaker,
+}
+
+/// When a webhook that fails is left alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Breaker {
+    /// Failures in a row after which it is.
+    pub failures: u32,
+    /// For how long at first.
+    #[serde(serialize_with = "with_unit")]
+    pub pause: Duration,
+    /// For how long at most.
+    #[serde(serialize_with = "with_unit")]
+    pub longest_pause: Duration,
+}
+
+/// Calls to webhooks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Webhook {
+    /// Longest that an attempt may take.
+    #[serde(serialize_with = "with_unit")]
+    pub timeout: Duration,
+    /// Longest that it may take to connect, within the same time.
+    #[serde(serialize_with = "with_unit")]
+    pub connect_timeout: Duration,
+    /// Most bytes of the body of an answer.
+    pub max_response: Size,
+    /// Most bytes of the status line and the headers of an answer.
+    pub max_response_head: Size,
+    /// Most headers of an answer.
+    pub max_response_headers: usize,
+    /// Most unused connections to one host that are kept.
+    pub max_idle_per_host: usize,
+    /// Time for which an unused connection is kept.
+    #[serde(serialize_with = "with_unit")]
+    pub idle_timeout: Duration,
+    /// Most names of hosts that are looked up at a time.
+    pub max_lookups: usize,
+    /// Networks that webhooks may go to although they are not public.
+    pub allow: Vec<IpNet>,
+    /// Certificates for and of the gateway as it calls.
+    pub tls: WebhookTls,
+}
+
+/// Certificates for and of the gateway as it calls webhooks. A path that is empty is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WebhookTls {
+    /// Authorities that are trusted besides the public ones.
+    pub ca_file: PathBuf,
+    /// What the gateway shows to receivers that ask.
+    pub client_certificate: PathBuf,
+    /// Its private key.
+    pub client_key: PathBuf,
+}
+
 /// Who may call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Auth {
@@ -324,6 +435,7 @@ impl Config {
             grpc: Grpc::read(r),
             http: Http::read(r),
             inbox: Inbox::read(r),
+            channels: Channels::read(r),
             feed: Feed::read(r),
             subscriptions: Subscriptions::read(r),
             sessions: Sessions {
@@ -331,6 +443,8 @@ impl Config {
             },
             limits: Limits::read(r),
             store: Store::read(r),
+            delivery: Delivery::read(r),
+            webhook: Webhook::read(r),
             auth: Auth { insecure: r.flag("auth.insecure") },
             shutdown: Shutdown { grace: r.duration("shutdown.grace", seconds(0, 60 * 60)) },
             log: Log::read(r),
@@ -352,6 +466,15 @@ impl Config {
         if max_bytes.as_u64() < 4 * segment.as_u64() {
             let problem = format!("must be at least four times store.embedded.segment, which is {segment}, got {max_bytes}");
             r.refuse("store.embedded.max_bytes", problem);
+        }
+        let WebhookTls { client_certificate, client_key, .. } = &self.webhook.tls;
+        for (key, path, other) in [
+            ("webhook.tls.client_certificate", client_certificate, client_key),
+            ("webhook.tls.client_key", client_key, client_certificate),
+        ] {
+            if path.as_os_str().is_empty() && !other.as_os_str().is_empty() {
+                r.refuse(key, format!("is needed, because {} is set", other.display()));
+            }
         }
         if min_age > max_age {
             let [least, most] = [min_age, max_age].map(|time| humantime::format_duration(*time));
@@ -451,6 +574,18 @@ impl Inbox {
     }
 }
 
+impl Channels {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            require_registered: r.flag("channels.require_registered"),
+            max: r.number("channels.max", 1..=1_000_000),
+            largest: r.size("channels.largest", Size::kib(1)..=Size::mib(1)),
+            page: r.number("channels.page", 1..=500),
+            declared: r.tables("channels.declared"),
+        }
+    }
+}
+
 impl Feed {
     fn read(r: &mut Reader) -> Self {
         Self {
@@ -515,6 +650,68 @@ impl Embedded {
     }
 }
 
+impl Delivery {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            sync_wait: r.duration("delivery.sync_wait", seconds(0, 30)),
+            max_waiting: r.number("delivery.max_waiting", 0..=1_000_000),
+            retries: r.durations("delivery.retries", seconds(0, 24 * 60 * 60)),
+            hold: r.duration("delivery.hold", seconds(0, 60 * 60)),
+            parked: r.number("delivery.parked", 0..=1000),
+            max_age: r.duration("delivery.max_age", seconds(1, 30 * 24 * 60 * 60)),
+            in_flight: r.number("delivery.in_flight", 1..=10_000),
+            in_flight_in_all: r.number("delivery.in_flight_in_all", 1..=100_000),
+            lane_window: r.number("delivery.lane_window", 1..=10_000),
+            gone: r.number("delivery.gone", 1..=1000),
+            excerpt: r.size("delivery.excerpt", Size::bytes(0)..=Size::kib(64)),
+            page: r.number("delivery.page", 1..=500),
+            breaker: Breaker {
+                failures: r.number("delivery.breaker.failures", 1..=1000),
+                pause: r.duration("delivery.breaker.pause", Duration::from_millis(100)..=Duration::from_secs(60 * 60)),
+                longest_pause: r
+                    .duration("delivery.breaker.longest_pause", Duration::from_millis(100)..=Duration::from_secs(24 * 60 * 60)),
+            },
+        }
+    }
+}
+
+impl Webhook {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            timeout: r.duration("webhook.timeout", Duration::from_millis(100)..=Duration::from_secs(5 * 60)),
+            connect_timeout: r.duration("webhook.connect_timeout", Duration::from_millis(100)..=Duration::from_secs(60)),
+            max_response: r.size("webhook.max_response", Size::kib(1)..=Size::mib(16)),
+            max_response_head: r.size("webhook.max_response_head", Size::kib(8)..=Size::mib(1)),
+            max_response_headers: r.number("webhook.max_response_headers", 1..=1000),
+            max_idle_per_host: r.number("webhook.max_idle_per_host", 0..=1000),
+            idle_timeout: r.duration("webhook.idle_timeout", seconds(1, 10 * 60)),
+            max_lookups: r.number("webhook.max_lookups", 1..=256),
+            allow: networks(r, "webhook.allow"),
+            tls: WebhookTls {
+                ca_file: r.text("webhook.tls.ca_file").into(),
+                client_certificate: r.text("webhook.tls.client_certificate").into(),
+                client_key: r.text("webhook.tls.client_key").into(),
+            },
+        }
+    }
+}
+
+fn networks(r: &mut Reader, key: &str) -> Vec<IpNet> {
+    const EXAMPLE: &str = "10.0.0.0/8";
+    let (mut networks, mut others) = (Vec::new(), Vec::new());
+    for text in r.texts(key, EXAMPLE) {
+        match text.parse::<IpNet>() {
+            // An IPv4 address in IPv6 is judged as what it is, so a network of such never holds it.
+            Ok(network) if network.addr() == network.addr().to_canonical() => networks.push(network),
+            _ => others.push(text),
+        }
+    }
+    for other in others {
+        r.refuse(key, format!("needs networks, such as {EXAMPLE:?} or \"fd12:3456::/32\", got {other:?}"));
+    }
+    networks
+}
+
 impl Log {
     fn read(r: &mut Reader) -> Self {
         let level = r.text("log.level");
@@ -540,6 +737,10 @@ const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {
 
 fn with_unit<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*time))
+}
+
+fn each_with_unit<S: Serializer>(times: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(times.iter().map(|time| humantime::format_duration(*time).to_string()))
 }
 
 #[cfg(test)]

@@ -15,6 +15,12 @@ pub enum Error {
         /// Every one of them.
         violations: Violations,
     },
+    /// The channel breaks rules.
+    #[error("the channel breaks {} {}", .violations.as_slice().len(), if .violations.as_slice().len() == 1 { "rule" } else { "rules" })]
+    InvalidChannel {
+        /// Every one of them.
+        violations: Violations,
+    },
     /// The text is no JSON.
     #[error("the text is no JSON: {0}")]
     InvalidJson(SyntaxError),
@@ -53,6 +59,70 @@ pub enum Error {
     /// No channel session has this id.
     #[error("no channel session has the id {id:?}")]
     SessionNotFound {
+        /// The id.
+        id: String,
+    },
+    /// The channel is larger than the gateway accepts.
+    #[error("the channel is larger than {limit} bytes")]
+    ChannelTooLarge {
+        /// The bound in bytes.
+        limit: usize,
+    },
+    /// No channel has this id, or this service identifier.
+    #[error("no channel has the {key} {name:?}")]
+    ChannelNotFound {
+        /// What it was looked up by.
+        key: &'static str,
+        /// What that was.
+        name: String,
+    },
+    /// No channel is the default of its type.
+    #[error("no channel is the default of the type {channel_type:?}")]
+    NoDefaultOutbound {
+        /// The type.
+        channel_type: String,
+    },
+    /// The service identifier has a channel already.
+    #[error("the service identifier {service_identifier:?} has a channel already")]
+    ChannelExists {
+        /// The service identifier.
+        service_identifier: String,
+    },
+    /// The channel is not as the client last read it.
+    #[error("the channel {id} was changed meanwhile; read it again")]
+    EtagMismatch {
+        /// The channel.
+        id: String,
+    },
+    /// The configuration declares the channel.
+    #[error("the channel {service_identifier:?} is declared by the configuration, and can be changed there only")]
+    ChannelDeclared {
+        /// Its service identifier.
+        service_identifier: String,
+    },
+    /// Another channel is the default of its type.
+    #[error("the default of the type {channel_type:?} is the channel {service_identifier:?} already")]
+    DefaultOutboundTaken {
+        /// The type.
+        channel_type: String,
+        /// The service identifier of the default.
+        service_identifier: String,
+    },
+    /// There are as many channels as there may be.
+    #[error("there are {most} channels, which is the most; channels.max sets it")]
+    TooManyChannels {
+        /// The bound.
+        most: usize,
+    },
+    /// No delivery that is open or a dead letter has this id.
+    #[error("no delivery that is open or a dead letter has the id {id:?}")]
+    DeliveryNotFound {
+        /// The id.
+        id: String,
+    },
+    /// The delivery is no dead letter.
+    #[error("the delivery {id} is open and goes on by itself")]
+    DeliveryNotDead {
         /// The id.
         id: String,
     },
@@ -117,6 +187,10 @@ pub enum Kind {
     Conflict,
     /// Another has taken the caller's place.
     Displaced,
+    /// What the caller goes by was changed meanwhile.
+    Outdated,
+    /// What is there does not allow it.
+    NotAllowed,
     /// What the caller asked for is not there.
     NotFound,
     /// What the caller asked for is no longer there.
@@ -133,14 +207,24 @@ impl Error {
     /// What the failure means to a caller. There is no catch-all: a new failure does not compile until its meaning is chosen.
     pub const fn kind(&self) -> Kind {
         match self {
-            Self::InvalidMessage { .. } | Self::InvalidJson(_) | Self::InvalidRequest { .. } => Kind::Invalid,
-            Self::MessageTooLarge { .. } => Kind::TooLarge,
-            Self::ReusedId { .. } => Kind::Conflict,
+            Self::InvalidMessage { .. } | Self::InvalidChannel { .. } | Self::InvalidJson(_) | Self::InvalidRequest { .. } => {
+                Kind::Invalid
+            }
+            Self::MessageTooLarge { .. } | Self::ChannelTooLarge { .. } => Kind::TooLarge,
+            Self::ReusedId { .. } | Self::ChannelExists { .. } => Kind::Conflict,
             Self::TakenOver { .. } => Kind::Displaced,
+            Self::EtagMismatch { .. } => Kind::Outdated,
+            Self::ChannelDeclared { .. }
+            | Self::DefaultOutboundTaken { .. }
+            | Self::TooManyChannels { .. }
+            | Self::DeliveryNotDead { .. } => Kind::NotAllowed,
             Self::MessageNotFound { .. }
             | Self::ConversationNotFound { .. }
             | Self::SessionNotFound { .. }
-            | Self::SubscriptionNotFound { .. } => Kind::NotFound,
+            | Self::SubscriptionNotFound { .. }
+            | Self::ChannelNotFound { .. }
+            | Self::NoDefaultOutbound { .. }
+            | Self::DeliveryNotFound { .. } => Kind::NotFound,
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
             Self::TooManyStreams { .. } | Self::TooManySubscriptions { .. } => Kind::Exhausted,
             Self::ShuttingDown
@@ -162,6 +246,16 @@ impl Error {
             Self::MessageNotFound { .. } => ErrorReason::MessageNotFound,
             Self::ConversationNotFound { .. } => ErrorReason::ConversationNotFound,
             Self::SessionNotFound { .. } => ErrorReason::SessionNotFound,
+            Self::InvalidChannel { .. } => ErrorReason::InvalidChannel,
+            Self::ChannelTooLarge { .. } => ErrorReason::ChannelTooLarge,
+            Self::ChannelNotFound { .. } | Self::NoDefaultOutbound { .. } => ErrorReason::ChannelNotFound,
+            Self::ChannelExists { .. } => ErrorReason::ChannelExists,
+            Self::EtagMismatch { .. } => ErrorReason::EtagMismatch,
+            Self::ChannelDeclared { .. } => ErrorReason::ChannelDeclared,
+            Self::DefaultOutboundTaken { .. } => ErrorReason::DefaultOutboundTaken,
+            Self::TooManyChannels { .. } => ErrorReason::TooManyChannels,
+            Self::DeliveryNotFound { .. } => ErrorReason::DeliveryNotFound,
+            Self::DeliveryNotDead { .. } => ErrorReason::DeliveryNotDead,
             Self::CursorExpired { .. } => ErrorReason::CursorExpired,
             Self::CursorUnknown { .. } => ErrorReason::CursorUnknown,
             Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,
@@ -197,10 +291,10 @@ impl Error {
         }
     }
 
-    /// Every broken rule, where the message itself is wrong.
+    /// Every broken rule, where the message or the channel itself is wrong.
     pub fn violations(&self) -> &[crate::violation::Violation] {
         match self {
-            Self::InvalidMessage { violations } => violations.as_slice(),
+            Self::InvalidMessage { violations } | Self::InvalidChannel { violations } => violations.as_slice(),
             _ => &[],
         }
     }

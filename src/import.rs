@@ -1,5 +1,6 @@
 //! Takes exported messages in: where they belong is told by the messages themselves.
 
+use crate::channels::Snapshot;
 use crate::error::Error;
 use crate::inbox::{Inbox, Reuse, fingerprint};
 use crate::message::{self, FILL_SLACK, Limits};
@@ -115,7 +116,8 @@ impl Import {
                 return Err(ImportError::Taken { id });
             }
             let (message, submission, home) = (message.clone(), submission.clone(), home.clone());
-            let stage = Box::new(move |facts: &dyn Facts| home.frame(facts, message, submission));
+            let channels = self.inbox.channels().snapshot();
+            let stage = Box::new(move |facts: &dyn Facts| home.frame(facts, &channels, message, submission));
             match store.stage(Some(claim), stage).await {
                 Ok(staged) => {
                     self.under_way.push_back(staged);
@@ -204,7 +206,13 @@ fn news(message: &pb::CimMessage) -> News {
 }
 
 impl Home {
-    fn frame(self, facts: &dyn Facts, message: pb::CimMessage, submission: Submission) -> Result<Frame, Violations> {
+    fn frame(
+        self,
+        facts: &dyn Facts,
+        channels: &Snapshot,
+        message: pb::CimMessage,
+        submission: Submission,
+    ) -> Result<Frame, Violations> {
         let known = facts.session(&self.session);
         if let Some(known) = &known {
             self.check(known)?;
@@ -220,7 +228,7 @@ impl Home {
             None if !opens => None,
             None => Some(Session {
                 id: self.session,
-                channel_type: sessions::channel_type(&self.key.service_identifier).to_owned(),
+                channel_type: channels.channel_type(&self.key.service_identifier).to_owned(),
                 service_identifier: self.key.service_identifier,
                 channel_customer_identifier: self.key.channel_customer_identifier,
                 conversation_id: self.conversation,

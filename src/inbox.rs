@@ -1,10 +1,13 @@
 //! Accepts messages: checks them, finds where they belong and stores each once, durably before the answer. Reads them back.
 
+use crate::channels::Channels;
 use crate::error::Error;
 use crate::message::{self, FILL_SLACK, Limits};
+use crate::outcomes::{Outcome, Waiters};
 use crate::pb;
 use crate::pb::body::Kind;
 use crate::pb::store::Submission;
+use crate::planning;
 use crate::sessions;
 use crate::store::{AppendError, Position, Staged, Store, Stored};
 use crate::violation::{Reason, Violations};
@@ -35,10 +38,10 @@ pub struct Accepted {
 
 /// A message that has its place in the order of acceptance, and is accepted once it is durable.
 #[derive(Debug)]
-pub struct Pending(Outcome);
+pub struct Pending(Fate);
 
 #[derive(Debug)]
-enum Outcome {
+enum Fate {
     /// It repeats this one.
     Repeat(Stored),
     /// It is the one of this id in a frame of its own.
@@ -49,8 +52,8 @@ impl Pending {
     /// The message as accepted, once it is durable.
     pub async fn durable(self) -> Result<Accepted, Error> {
         match self.0 {
-            Outcome::Repeat(stored) => Ok(Accepted { stored, duplicate: true }),
-            Outcome::New { frame, id } => {
+            Fate::Repeat(stored) => Ok(Accepted { stored, duplicate: true }),
+            Fate::New { frame, id } => {
                 let own = frame.durable().await?.into_iter().find(|stored| stored.id() == id);
                 let stored =
                     own.ok_or_else(|| crate::store::Error::Unavailable { cause: "the frame lacks its message".into() })?;
@@ -77,19 +80,33 @@ pub struct HistoryPage {
 #[derive(Debug, Clone)]
 pub struct Inbox {
     store: Arc<dyn Store>,
+    channels: Channels,
+    /// None where nothing is delivered.
+    waiters: Option<Waiters>,
     limits: Limits,
     repeat_window: Duration,
 }
 
 impl Inbox {
-    /// An inbox before `store`. A message without a timestamp counts as a repeat of an equal one for `repeat_window`.
-    pub fn new(store: Arc<dyn Store>, limits: Limits, repeat_window: Duration) -> Self {
-        Self { store, limits, repeat_window }
+    /// An inbox before `store`, for messages of these channels, of which nothing is delivered. A message without a timestamp counts as a
+    /// repeat of an equal one for `repeat_window`.
+    pub fn new(store: Arc<dyn Store>, channels: Channels, limits: Limits, repeat_window: Duration) -> Self {
+        Self { store, channels, waiters: None, limits, repeat_window }
+    }
+
+    /// The same, with deliveries planned for every message. Who waits for an outcome waits among `waiters`.
+    pub fn delivering(self, waiters: Waiters) -> Self {
+        Self { waiters: Some(waiters), ..self }
     }
 
     /// The bounds of a message.
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The registry of channels.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
     }
 
     /// The store behind the inbox.
@@ -129,7 +146,7 @@ impl Inbox {
         if let Some(first) = claim.as_ref().and_then(|claim| claim.same_content.as_ref())
             && self.is_repeat(first, &submission, received_at)
         {
-            return Ok(Pending(Outcome::Repeat(first.clone())));
+            return Ok(Pending(Fate::Repeat(first.clone())));
         }
         let taken = claim.as_ref().is_some_and(|claim| claim.taken);
         let id = match (&sent_id, taken, reuse) {
@@ -141,8 +158,14 @@ impl Inbox {
         submission.id = sent_id.unwrap_or_default();
 
         let most = self.limits.message_bytes + FILL_SLACK;
+        let (channels, delivers) = (&self.channels, self.waiters.is_some());
         let stage = Box::new(move |facts: &dyn crate::store::Facts| {
-            let frame = sessions::route(facts, message, submission, received_at)?;
+            // As they are when the stage runs: a change that was answered counts for what is staged after it.
+            let channels = channels.snapshot();
+            let mut frame = sessions::route(facts, &channels, message, submission, received_at)?;
+            if delivers {
+                frame.iter_mut().for_each(|entry| planning::plan(entry, &channels));
+            }
             let filled = frame.iter().filter_map(|entry| entry.message.as_ref()).map(pb::CimMessage::encoded_len);
             match filled.max() {
                 Some(bytes) if bytes > most => Err(outgrown(bytes, most)),
@@ -153,7 +176,12 @@ impl Inbox {
             AppendError::Refused(violations) => Error::InvalidMessage { violations },
             AppendError::Store(error) => Error::Store(error),
         })?;
-        Ok(Pending(Outcome::New { frame, id }))
+        Ok(Pending(Fate::New { frame, id }))
+    }
+
+    /// The outcome of a message's delivery, if it comes within `patience`; none if it does not, or if nothing of it is delivered.
+    pub async fn outcome(&self, accepted: &Accepted, patience: Duration) -> Option<Outcome> {
+        self.waiters.as_ref()?.outcome(&accepted.stored, patience).await
     }
 
     /// True if a message of the same id and content as `first` repeats it. Equal texts without a time may well be two messages, once
@@ -239,7 +267,7 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(60);
 
     fn inbox() -> Inbox {
-        Inbox::new(Arc::new(Memory::new(64 << 20)), LIMITS, WINDOW)
+        Inbox::new(Arc::new(Memory::new(64 << 20)), samples::channels(false), LIMITS, WINDOW)
     }
 
     impl Inbox {

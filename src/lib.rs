@@ -3,12 +3,16 @@
 //! # The map
 //!
 //! ```text
-//! main ─► app ─► { grpc, http } ─► { inbox, subscriptions ─► feed } ─► { sessions, customers, message, wire, store (trait) }
+//! main ─► app ─► { grpc, http, delivery } ─► { inbox, subscriptions ─► feed, channels, outcomes } ─► { sessions, customers, planning, message, wire,
+//!                                 │                                                  store (trait) }
+//!                                 └─► webhook
 //! ```
 //!
 //! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
 //! ([`sessions`]), appended ([`store`]) and answered ([`inbox`]); readers follow the log from their cursor ([`feed`]),
 //! which the gateway keeps for those with a name ([`subscriptions`]).
+//! What it is planned to be delivered as is appended with it ([`planning`]); [`delivery`] sends it by [`webhook`], which is the way out to
+//! third parties and knows no other part, appends what became of it, and tells who waits ([`outcomes`]).
 //! [`grpc`] and [`http`] are thin faces of the same use cases and never see each other; only [`app`] knows everyone.
 //!
 //! # Words
@@ -18,7 +22,11 @@
 //! | message | a [`pb::CimMessage`]: id, header, body |
 //! | inbound / outbound | received by the gateway from a third party / sent by the gateway to one |
 //! | audience | who a message is for: the customer, through the channel's connector, or the platform: bots and agents |
-//! | channel | what a service identifier selects: a phone number, a page, a widget |
+//! | channel | what a service identifier selects: a phone number, a page, a widget; *registered* at run time, or *declared* by the configuration |
+//! | endpoint | a URI of a channel's connector or bot, which the gateway calls |
+//! | delivery | one message for one endpoint; its *attempts* are single calls |
+//! | lane | what one endpoint gets of one customer on one channel, in order |
+//! | outcome | what became of a message: delivered, failed |
 //! | channel session | one customer on one channel, from the first message or START_CHAT to END_CHAT or inactivity |
 //! | conversation | one or more channel sessions of the same customer |
 //! | entry | one accepted message in the log, with every fact that follows from it |
@@ -30,8 +38,10 @@
 
 pub mod app;
 mod browsers;
+pub mod channels;
 pub mod config;
 mod customers;
+pub mod delivery;
 pub mod error;
 pub mod feed;
 pub mod grpc;
@@ -40,7 +50,9 @@ pub mod import;
 pub mod inbox;
 pub mod listener;
 pub mod message;
+pub mod outcomes;
 pub mod pb;
+mod planning;
 pub mod readiness;
 #[cfg(test)]
 mod samples;
@@ -49,4 +61,5 @@ pub mod store;
 pub mod subscriptions;
 pub mod telemetry;
 pub mod violation;
+pub mod webhook;
 pub mod wire;

@@ -1,13 +1,37 @@
-//! Messages to test with.
+//! Messages and channels to test with.
 
+use crate::channels::{self, Channels};
 use crate::message::{self, Limits};
 use crate::pb;
+use crate::store::memory::Memory;
+use crate::violation::Violations;
 use crate::wire::{self, Bounds};
+use futures::FutureExt as _;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The bounds that messages are tested with.
 pub(crate) const LIMITS: Limits =
     Limits { message_bytes: 1 << 20, id_bytes: 256, bounds: Bounds { free_form_depth: 24, list_length: 1000 } };
+
+/// A registry in memory that keeps no more than 100 channels.
+pub(crate) fn channels(require_registered: bool) -> Channels {
+    let limits = channels::Limits { channel_bytes: 64 << 10, id_bytes: LIMITS.id_bytes, bounds: LIMITS.bounds };
+    let settings = channels::Settings { require_registered, most: 100, limits };
+    let opened = Channels::open(Arc::new(Memory::new(1)), Vec::new(), settings);
+    opened.now_or_never().expect("memory never waits").expect("there is nothing to contradict")
+}
+
+/// Registers a channel of this type.
+pub(crate) fn register(channels: &Channels, service_identifier: &str, channel_type: &str) -> pb::Channel {
+    let channel = pb::Channel {
+        service_identifier: service_identifier.into(),
+        channel_type: channel_type.into(),
+        ..pb::Channel::default()
+    };
+    let created = channels.create(channel, Violations::default());
+    created.now_or_never().expect("memory never waits").expect("it keeps every rule")
+}
 
 /// A message that keeps every rule: what the customer +49 1 says on the channel `support`, changed by a patch.
 pub(crate) fn json(patch: Value) -> Value {

@@ -1,6 +1,6 @@
 //! Channel sessions and conversations: where a message belongs, and what the gateway fills in.
 //!
-//! Pure: [`route`] looks facts up, and invents nothing but ids. So does [`ending`], which ends sessions without a message. The use case
+//! Pure: [`route`] looks facts and channels up, and invents nothing but ids. So does [`ending`], which ends sessions without a message. The use case
 //! of whoever looks after sessions is [`Sessions`]; [`Expiry`] ends those that nobody uses any more.
 
 pub mod end_reason;
@@ -12,6 +12,7 @@ mod timers;
 pub use expiry::{Expiry, Timeouts};
 pub use register::{Ended, Sessions};
 
+use crate::channels::Snapshot;
 use crate::customers;
 use crate::message;
 use crate::pb;
@@ -25,7 +26,7 @@ use prost_types::{Struct, Timestamp, Value, value};
 use std::sync::Arc;
 
 /// Name and id of the gateway where it is the sender.
-const GATEWAY: &str = "cim-gateway";
+pub(crate) const GATEWAY: &str = "cim-gateway";
 
 /// Finds or opens the session of a checked message, fills what the gateway fills, and makes the frame to append: the message, and
 /// before or after it what happened to its session.
@@ -33,18 +34,21 @@ const GATEWAY: &str = "cim-gateway";
 /// `received_at` is when the message came, to the millisecond; `submission` is what the client sent beside the routing fields.
 pub fn route(
     facts: &dyn Facts,
+    channels: &Snapshot,
     mut message: pb::CimMessage,
     mut submission: Submission,
     received_at: Timestamp,
 ) -> Result<Frame, Violations> {
-    let destination = destination(facts, &message)?;
+    let known = Known { facts, channels };
+    let destination = destination(known, &message)?;
+    check_channel(channels, &destination, &message)?;
     let sent = message.header.clone().unwrap_or_default();
     let sent_numbers = crate::store::customer_numbers(&message.exact_numbers);
 
     let (mut session, opened) = match destination {
         Destination::Nowhere => return Ok(vec![entry(message, None, Some(submission))]),
         Destination::Attach(session) => (Session::clone(&session), false),
-        Destination::Open { key, conversation } => (open(facts, key, conversation, &sent, received_at), true),
+        Destination::Open { key, conversation } => (open(known, key, conversation, &sent, received_at), true),
     };
     let customer = customer(facts, &mut session, &sent, &sent_numbers);
     fill(&mut message, &session, customer);
@@ -80,6 +84,13 @@ fn ended_by(message: &pb::CimMessage) -> SessionEndReason {
     }
 }
 
+/// What is known when a message comes.
+#[derive(Clone, Copy)]
+struct Known<'k> {
+    facts: &'k dyn Facts,
+    channels: &'k Snapshot,
+}
+
 /// Where a message belongs.
 enum Destination {
     /// To this session.
@@ -97,7 +108,8 @@ struct Named {
     key: Option<SessionKey>,
 }
 
-fn destination(facts: &dyn Facts, message: &pb::CimMessage) -> Result<Destination, Violations> {
+fn destination(known: Known<'_>, message: &pb::CimMessage) -> Result<Destination, Violations> {
+    let facts = known.facts;
     let header = message.header.as_ref();
     let named = Named {
         session: header.and_then(|header| header.channel_session_id.as_deref()).and_then(|id| facts.session(id)),
@@ -114,7 +126,7 @@ fn destination(facts: &dyn Facts, message: &pb::CimMessage) -> Result<Destinatio
         return follow_session(facts, session, header, &named, may_open);
     }
     if let Some(session) = &named.conversation {
-        return follow_conversation(facts, session, header, &named, may_open);
+        return follow_conversation(known, session, header, &named, may_open);
     }
     let Some(key) = named.key else { return Err(unknown_route(header)) };
     Ok(follow_key(facts, key, None, may_open))
@@ -179,12 +191,13 @@ fn channel_conflicts(session: &Session, header: Option<&pb::Header>, conflicts: 
 
 /// `latest` is the conversation's session that was active last.
 fn follow_conversation(
-    facts: &dyn Facts,
+    known: Known<'_>,
     latest: &Arc<Session>,
     header: Option<&pb::Header>,
     named: &Named,
     may_open: bool,
 ) -> Result<Destination, Violations> {
+    let facts = known.facts;
     let conversation = &latest.conversation_id;
     let alive = latest.ended_at.is_none();
     let Some(key) = &named.key else {
@@ -202,7 +215,7 @@ fn follow_conversation(
     }
     let active = facts.latest_session(key).filter(|session| session.ended_at.is_none());
     let same_customer = || {
-        let customer = header.and_then(|header| customer_of(facts, key, header));
+        let customer = header.and_then(|header| customer_of(known, key, header));
         customer.is_none_or(|customer| customer == latest.customer_id)
     };
     let conflict = match &active {
@@ -253,26 +266,45 @@ fn key(header: &pb::Header) -> Option<SessionKey> {
     })
 }
 
-/// The type of a channel, within which an address names one customer. A channel that is not registered is a type of its own.
-pub(crate) const fn channel_type(service_identifier: &str) -> &str {
-    service_identifier
+/// Fails if channels have to be registered and the message's is not.
+fn check_channel(channels: &Snapshot, destination: &Destination, message: &pb::CimMessage) -> Result<(), Violations> {
+    let sent = || message.header.as_ref()?.channel_data.as_ref()?.service_identifier.as_deref();
+    let service_identifier = match destination {
+        Destination::Attach(session) => Some(session.service_identifier.as_str()),
+        Destination::Open { key, .. } => Some(key.service_identifier.as_str()),
+        Destination::Nowhere => sent(),
+    };
+    match service_identifier.filter(|service_identifier| !channels.admits(service_identifier)) {
+        None => Ok(()),
+        Some(unknown) => {
+            let mut violations = Violations::default();
+            let message = format!("no channel is registered under {unknown:?}");
+            violations.add("header.channelData.serviceIdentifier", Reason::UnknownChannel, message);
+            Err(violations)
+        }
+    }
 }
 
-/// Id of the customer that a message is about: the one it names, else the one known at its address.
-fn customer_of(facts: &dyn Facts, key: &SessionKey, sent: &pb::Header) -> Option<String> {
-    let at_address = || facts.customer_at(channel_type(&key.service_identifier), &key.channel_customer_identifier);
-    customers::named(sent).map(str::to_owned).or_else(at_address)
+/// Id of the customer that a message is about: the one it names, else the one known at its address. Those who were met before their
+/// channel was registered are known under its service identifier.
+fn customer_of(known: Known<'_>, key: &SessionKey, sent: &pb::Header) -> Option<String> {
+    let at = |channel_type: &str| known.facts.customer_at(channel_type, &key.channel_customer_identifier);
+    let service_identifier = key.service_identifier.as_str();
+    let channel_type = known.channels.channel_type(service_identifier);
+    let before = || if channel_type == service_identifier { None } else { at(service_identifier) };
+    customers::named(sent).map(str::to_owned).or_else(|| at(channel_type)).or_else(before)
 }
 
 /// A new session. Its customer joins the conversation in which it is active already.
-fn open(facts: &dyn Facts, key: SessionKey, conversation: Option<String>, sent: &pb::Header, at: Timestamp) -> Session {
+fn open(known: Known<'_>, key: SessionKey, conversation: Option<String>, sent: &pb::Header, at: Timestamp) -> Session {
+    let facts = known.facts;
     let of_conversation =
         || conversation.as_deref().and_then(|id| facts.session_of_conversation(id)).map(|session| session.customer_id.clone());
-    let customer_id = customer_of(facts, &key, sent).or_else(of_conversation).unwrap_or_else(message::fresh_id);
+    let customer_id = customer_of(known, &key, sent).or_else(of_conversation).unwrap_or_else(message::fresh_id);
     let conversation_id = conversation.or_else(|| facts.active_conversation(&customer_id)).unwrap_or_else(message::fresh_id);
     Session {
         id: message::fresh_id(),
-        channel_type: channel_type(&key.service_identifier).to_owned(),
+        channel_type: known.channels.channel_type(&key.service_identifier).to_owned(),
         service_identifier: key.service_identifier,
         channel_customer_identifier: key.channel_customer_identifier,
         conversation_id,
@@ -391,6 +423,7 @@ fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Tim
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channels::Channels;
     use crate::samples;
     use crate::store::memory::Memory;
     use crate::store::{AppendError, Position, Store as _, Stored};
@@ -403,17 +436,23 @@ mod tests {
     /// A gateway that routes and remembers.
     struct World {
         memory: Memory,
+        channels: Channels,
     }
 
     impl World {
         fn new() -> Self {
-            Self { memory: Memory::new(64 << 20) }
+            Self::of(samples::channels(false))
+        }
+
+        fn of(channels: Channels) -> Self {
+            Self { memory: Memory::new(64 << 20), channels }
         }
 
         fn try_send(&self, patch: Json) -> Result<Vec<Stored>, Violations> {
             let mut message = samples::message(patch);
             message.id.get_or_insert_with(message::fresh_id);
-            let stage = Box::new(|facts: &dyn Facts| route(facts, message, Submission::default(), AT));
+            let channels = self.channels.snapshot();
+            let stage = Box::new(|facts: &dyn Facts| route(facts, &channels, message, Submission::default(), AT));
             match self.memory.append(None, stage).now_or_never().expect("memory never waits") {
                 Ok(frame) => Ok(frame),
                 Err(AppendError::Refused(violations)) => Err(violations),
@@ -575,6 +614,52 @@ mod tests {
         assert_ne!(session(&other).customer_id, session(&first).customer_id);
         let elsewhere = world.open(on("sales", "+49 1"));
         assert_ne!(session(&elsewhere).customer_id, session(&first).customer_id, "an unregistered channel is a type of its own");
+    }
+
+    #[test]
+    fn an_address_is_one_customer_on_all_channels_of_a_type() {
+        let world = World::new();
+        for channel in ["support", "sales"] {
+            samples::register(&world.channels, channel, "WHATSAPP");
+        }
+        samples::register(&world.channels, "news", "SMS");
+        let support = world.open(json!({}));
+        let sales = world.open(on("sales", "+49 1"));
+        assert_eq!(session(&sales).customer_id, session(&support).customer_id);
+        assert_eq!(session(&sales).conversation_id, session(&support).conversation_id);
+        assert_ne!(session(&sales).id, session(&support).id);
+        assert_eq!(session(&sales).channel_type, "WHATSAPP");
+        for channel in ["news", "unregistered"] {
+            let elsewhere = world.open(on(channel, "+49 1"));
+            assert_ne!(session(&elsewhere).customer_id, session(&support).customer_id, "{channel}");
+        }
+    }
+
+    #[test]
+    fn whoever_was_met_before_the_channel_was_registered_stays_the_same_customer() {
+        let world = World::new();
+        let before = world.open(json!({}));
+        samples::register(&world.channels, "support", "WHATSAPP");
+        assert_eq!(session(&world.send(json!({}))), session(&before), "a session goes on");
+        world.frame(end_chat());
+        let after = world.open(json!({}));
+        assert_eq!(session(&after).customer_id, session(&before).customer_id);
+        assert_eq!(session(&after).channel_type, "WHATSAPP");
+    }
+
+    #[test]
+    fn where_channels_have_to_be_registered_nothing_of_another_is_accepted() {
+        let world = World::of(samples::channels(true));
+        let unknown = [("header.channelData.serviceIdentifier".to_owned(), Reason::UnknownChannel)];
+        for patch in [json!({}), end_chat(), receipt("m1"), news()] {
+            assert_eq!(world.refused(patch), unknown);
+        }
+        let channel = samples::register(&world.channels, "support", "WHATSAPP");
+        let first = world.open(json!({}));
+        assert_eq!(world.refused(on("Support", "+49 1")), unknown);
+        world.channels.delete(&channel.id, None).now_or_never().expect("memory never waits").expect("is there");
+        let in_it = and(nowhere(), in_session(&session(&first).id));
+        assert_eq!(world.refused(in_it), unknown, "not even in a session that was opened before");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Broken rules of a message: where, which, and what was needed and found.
+//! Broken rules of a message or a channel: where, which, and what was needed and found.
 
 use std::fmt;
 
@@ -63,6 +63,18 @@ pub enum Reason {
     ConflictingRoute,
     /// The session or conversation is unknown, and nothing else says where the message belongs.
     UnknownRoute,
+    /// No channel is registered under the service identifier, and channels have to be.
+    UnknownChannel,
+    /// The model has no such key here.
+    UnknownKey,
+    /// The text is no URI that the gateway may call.
+    NotAUri,
+    /// The text is no signing secret.
+    NotASecret,
+    /// The same stands elsewhere already.
+    Duplicate,
+    /// What is there cannot be changed.
+    Immutable,
 }
 
 impl Reason {
@@ -86,6 +98,12 @@ impl Reason {
             Self::Contradiction => "CONTRADICTION",
             Self::ConflictingRoute => "CONFLICTING_ROUTE",
             Self::UnknownRoute => "UNKNOWN_ROUTE",
+            Self::UnknownChannel => "UNKNOWN_CHANNEL",
+            Self::UnknownKey => "UNKNOWN_KEY",
+            Self::NotAUri => "NOT_A_URI",
+            Self::NotASecret => "NOT_A_SECRET",
+            Self::Duplicate => "DUPLICATE",
+            Self::Immutable => "IMMUTABLE",
         }
     }
 }

@@ -74,6 +74,15 @@ def test_settings_reach_the_gateway_as_they_are_written():
     assert tomllib.loads(render({"config": {"log": {"level": level}}}).config)["log"]["level"] == level
 
 
+def test_declared_channels_reach_the_gateway_as_they_are_written():
+    connector = {"uri": "https://a.example", "signing_secret_files": ["/run/secrets/a", "/run/secrets/b"]}
+    attributes = [{"key": "k \"=\" {}", "type": "StringList", "value": ["a", 1, {"deep": [True]}]}, {"key": "empty", "value": []}]
+    channel = {"service_identifier": "shop", "channel_type": "SMS", "connector": connector, "attributes": attributes}
+    declared = [channel, {"service_identifier": "help", "channel_type": "SMS", "default_outbound": True}]
+    config = tomllib.loads(render({"config": {"channels": {"declared": declared}}}).config)
+    assert config["channels"]["declared"] == declared
+
+
 def test_a_changed_configuration_is_a_changed_pod_and_nothing_else_is():
     checksum = lambda values: render(values).pod["metadata"]["annotations"]["checksum/config"]
     usual = checksum({})

@@ -1,6 +1,7 @@
 //! `check-config`: says everything that is wrong with the configuration.
 
 use super::{failure::Failure, output, settings::Settings};
+use cim_gateway::app;
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -14,6 +15,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    options.settings.load()?;
+    let config = options.settings.load()?;
+    app::declared_channels(&config).map_err(Failure::Config)?;
     output::print("the configuration is valid\n")
 }

@@ -1,6 +1,7 @@
 //! `import`: takes exported messages into the store.
 
 use super::{data_dir::DataDir, failure::Failure, input::Input, output, output::counted, progress::Progress};
+use cim_gateway::channels::Channels;
 use cim_gateway::config::Config;
 use cim_gateway::import::{Import, ImportError, Imported};
 use cim_gateway::inbox::Inbox;
@@ -32,6 +33,7 @@ pub(super) struct Options {
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let config = options.data_dir.load()?;
+    let declared = app::declared_channels(&config).map_err(Failure::Config)?;
     let lines = options.file.lines().map_err(|reason| Failure::Failed(format!("{}: {reason}", options.file)))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::Failed(format!("no threads to import with: {e}")))?;
@@ -40,8 +42,12 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     care::begin_epoch(folder, &engine)?;
     let progress = Progress::new();
     let store = embedded::open(folder, engine, &|opening| progress.opening(opening))?;
-    let inbox = Inbox::new(Arc::new(store.clone()), app::limits(&config.limits), config.inbox.repeat_window);
-    let taken = runtime.block_on(take_all(options, &config, lines, Import::new(inbox), &progress));
+    let taken = runtime.block_on(async {
+        let opened = Channels::open(Arc::new(store.clone()), declared, app::channels_settings(&config)).await;
+        let channels = opened.map_err(|error| Failure::Failed(error.to_string()))?;
+        let inbox = Inbox::new(Arc::new(store.clone()), channels, app::limits(&config.limits), config.inbox.repeat_window);
+        take_all(options, &config, lines, Import::new(inbox), &progress).await
+    });
     store.close();
     drop(progress);
     let (imported, bad) = taken?;

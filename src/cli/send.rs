@@ -51,7 +51,7 @@ async fn send_all(options: &Options) -> Result<(), Failure> {
 
 /// Sends the message in `file`, or says in lines why it was not accepted.
 async fn send(client: &mut MessageServiceClient<Channel>, file: &Input) -> Result<SendMessageResponse, Vec<String>> {
-    let mut request = Request::new(SendMessageRequest { message: Some(read(file)?) });
+    let mut request = Request::new(SendMessageRequest { message: Some(read(file)?), ..SendMessageRequest::default() });
     request.set_timeout(TIMEOUT);
     client.send_message(request).await.map(tonic::Response::into_inner).map_err(|status| status::lines(&status))
 }

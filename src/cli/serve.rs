@@ -24,6 +24,9 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let served = runtime.block_on(async {
         let signals = Signals::listen().map_err(|e| Failure::Failed(format!("signals cannot be listened to: {e}")))?;
         app::serve(config, shutdown(signals)).await.map_err(|e| {
+            if let app::Error::Declared(error) = e {
+                return Failure::Config(error);
+            }
             // In the log, so that what collects it sees the reason.
             tracing::error!(error = &e as &dyn Error, "the gateway failed");
             Failure::Told

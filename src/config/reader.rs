@@ -4,7 +4,7 @@ use super::{error::Problem, layers::Layers, size::Size};
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::{ops::RangeInclusive, str::FromStr, time::Duration};
-use toml::Value;
+use toml::{Table, Value};
 
 /// Reads the values of the layers. A value that is wrong is noted, and something of its type stands in for it.
 #[derive(Debug)]
@@ -82,6 +82,21 @@ impl Reader {
         }
     }
 
+    /// A list of times, of which there is one at least.
+    pub(super) fn durations(&mut self, key: &str, bounds: RangeInclusive<Duration>) -> Vec<Duration> {
+        let value = self.take(key);
+        let parse = |text: &str| humantime::parse_duration(text).ok().filter(|time| bounds.contains(time));
+        let times: Option<Vec<_>> = value.as_array().and_then(|list| list.iter().map(|item| parse(item.as_str()?)).collect());
+        times.filter(|times| !times.is_empty()).unwrap_or_else(|| {
+            let (least, most) = (humantime::format_duration(*bounds.start()), humantime::format_duration(*bounds.end()));
+            self.refuse(
+                key,
+                format!("needs a list of times between {least} and {most}, such as [\"1s\", \"5s\"], got {}", shown(&value)),
+            );
+            vec![*bounds.end()]
+        })
+    }
+
     pub(super) fn address(&mut self, key: &str) -> SocketAddr {
         let read = self.read(key, "an address and a port, such as \"127.0.0.1:8080\"", |text| SocketAddr::from_str(text).ok());
         read.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), |(address, _)| address)
@@ -107,6 +122,17 @@ impl Reader {
         let texts = value.as_array().and_then(|list| list.iter().map(|item| item.as_str().map(String::from)).collect());
         texts.unwrap_or_else(|| {
             self.refuse(key, format!("needs a list, such as [{example:?}], got {}", shown(&value)));
+            Vec::new()
+        })
+    }
+
+    /// A list of tables, whatever is in them.
+    pub(super) fn tables(&mut self, key: &str) -> Vec<Table> {
+        let value = self.take(key);
+        let tables = value.as_array().and_then(|list| list.iter().map(|item| item.as_table().cloned()).collect());
+        tables.unwrap_or_else(|| {
+            // What is there instead may hold a secret.
+            self.refuse(key, format!("needs a list of tables, got {}", value.type_str()));
             Vec::new()
         })
     }
@@ -138,7 +164,7 @@ impl Reader {
 
     fn take(&mut self, key: &str) -> Value {
         // Only a key that the defaults lack is not there; the tests read them all. No reader takes an empty table.
-        self.layers.values.remove(key).unwrap_or_else(|| Value::Table(toml::Table::new()))
+        self.layers.values.remove(key).unwrap_or_else(|| Value::Table(Table::new()))
     }
 }
 

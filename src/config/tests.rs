@@ -65,9 +65,17 @@ fn what_is_printed_is_read_as_the_same_configuration() {
         ("CIM_HTTP__CORS__ALLOWED_ORIGINS", r#"["https://a.example", "http://localhost:3000"]"#),
         ("CIM_INBOX__REUSED_ID__GRPC", "renew"),
         ("CIM_INBOX__REUSED_ID__HTTP", "reject"),
+        ("CIM_CHANNELS__REQUIRE_REGISTERED", "true"),
+        (
+            "CIM_CHANNELS__DECLARED",
+            r#"[{ service_identifier = "1", connector = { uri = "x" }, attributes = [{ value = 1.5 }] }]"#,
+        ),
         ("CIM_FEED__HEARTBEAT", "1m 30s"),
         ("CIM_LIMITS__MESSAGE", "1536 KiB"),
         ("CIM_SHUTDOWN__GRACE", "1500ms"),
+        ("CIM_WEBHOOK__ALLOW", r#"["10.0.0.0/8", "fd12:3456::/32"]"#),
+        ("CIM_WEBHOOK__TLS__CLIENT_CERTIFICATE", "gateway.pem"),
+        ("CIM_WEBHOOK__TLS__CLIENT_KEY", "gateway.key"),
         ("CIM_LOG__LEVEL", r#"warn,[{name="x\d"}]=trace"#),
         ("CIM_LOG__FORMAT", "json"),
     ];
@@ -93,7 +101,7 @@ fn variables_of_others_are_left_alone() {
 }
 
 /// For each bounded key: the least and the most, and for each the nearest value beyond.
-const BOUNDS: [(&str, [&str; 4]); 35] = [
+const BOUNDS: [(&str, [&str; 4]); 60] = [
     ("grpc.max_connections", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_in_flight", ["0", "1", "10000", "10001"]),
@@ -107,6 +115,9 @@ const BOUNDS: [(&str, [&str; 4]); 35] = [
     ("http.max_connections", ["0", "1", "1000000", "1000001"]),
     ("http.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
     ("inbox.repeat_window", ["999ms", "1s", "24h", "86400001ms"]),
+    ("channels.max", ["0", "1", "1000000", "1000001"]),
+    ("channels.largest", ["1023 B", "1 KiB", "1 MiB", "1048577 B"]),
+    ("channels.page", ["0", "1", "500", "501"]),
     ("feed.heartbeat", ["999ms", "1s", "5m", "300001ms"]),
     ("feed.heartbeat_skipped", ["0", "1", "1000000", "1000001"]),
     ("feed.max_streams", ["0", "1", "1000000", "1000001"]),
@@ -128,6 +139,28 @@ const BOUNDS: [(&str, [&str; 4]); 35] = [
     ("store.embedded.segment", ["1048575 B", "1 MiB", "1 GiB", "1073741825 B"]),
     ("store.embedded.window", ["1048575 B", "1 MiB", "1 GiB", "1073741825 B"]),
     ("store.memory.max_bytes", ["2097151 B", "2 MiB", "1 TiB", "1099511627777 B"]),
+    ("delivery.sync_wait", ["", "0s", "30s", "30001ms"]),
+    ("delivery.max_waiting", ["", "0", "1000000", "1000001"]),
+    ("delivery.hold", ["", "0s", "1h", "3600001ms"]),
+    ("delivery.parked", ["", "0", "1000", "1001"]),
+    ("delivery.max_age", ["999ms", "1s", "30days", "2592000001ms"]),
+    ("delivery.in_flight", ["0", "1", "10000", "10001"]),
+    ("delivery.in_flight_in_all", ["0", "1", "100000", "100001"]),
+    ("delivery.lane_window", ["0", "1", "10000", "10001"]),
+    ("delivery.gone", ["0", "1", "1000", "1001"]),
+    ("delivery.excerpt", ["", "0 B", "64 KiB", "65537 B"]),
+    ("delivery.page", ["0", "1", "500", "501"]),
+    ("delivery.breaker.failures", ["0", "1", "1000", "1001"]),
+    ("delivery.breaker.pause", ["99ms", "100ms", "1h", "3600001ms"]),
+    ("delivery.breaker.longest_pause", ["99ms", "100ms", "24h", "86400001ms"]),
+    ("webhook.timeout", ["99ms", "100ms", "5m", "300001ms"]),
+    ("webhook.connect_timeout", ["99ms", "100ms", "1m", "60001ms"]),
+    ("webhook.max_response", ["1023 B", "1 KiB", "16 MiB", "16777217 B"]),
+    ("webhook.max_response_head", ["8191 B", "8 KiB", "1 MiB", "1048577 B"]),
+    ("webhook.max_response_headers", ["0", "1", "1000", "1001"]),
+    ("webhook.max_idle_per_host", ["", "0", "1000", "1001"]),
+    ("webhook.idle_timeout", ["999ms", "1s", "10m", "600001ms"]),
+    ("webhook.max_lookups", ["0", "1", "256", "257"]),
     ("shutdown.grace", ["", "0s", "1h", "3600001ms"]),
 ];
 
@@ -293,6 +326,28 @@ fn the_settings_of_the_embedded_store_fit_each_other() {
     assert!(error.starts_with("store.embedded.min_age must not be longer than store.embedded.max_age"), "{error}");
     let error = self::error([("CIM_STORE__EMBEDDED__DATA_DIR", "")]);
     assert!(error.starts_with("store.embedded.data_dir needs the path of a folder"), "{error}");
+}
+
+#[test]
+fn networks_are_needed_as_they_are_compared() {
+    let networks = with([("CIM_WEBHOOK__ALLOW", r#"["127.0.0.1/32", "::1/128", "fd00::/8"]"#)]).unwrap().webhook.allow;
+    assert_eq!(networks, ["127.0.0.1/32", "::1/128", "fd00::/8"].map(|network| network.parse().unwrap()));
+    insta::assert_snapshot!(error([("CIM_WEBHOOK__ALLOW", r#"["10.0.0.0", "10.0.0.0/8", "10.0.0.0/33", "::ffff:10.0.0.0/104"]"#)]), @r#"
+    webhook.allow needs networks, such as "10.0.0.0/8" or "fd12:3456::/32", got "10.0.0.0" (CIM_WEBHOOK__ALLOW)
+    webhook.allow needs networks, such as "10.0.0.0/8" or "fd12:3456::/32", got "10.0.0.0/33" (CIM_WEBHOOK__ALLOW)
+    webhook.allow needs networks, such as "10.0.0.0/8" or "fd12:3456::/32", got "::ffff:10.0.0.0/104" (CIM_WEBHOOK__ALLOW)
+    "#);
+}
+
+#[test]
+fn a_certificate_and_its_key_come_together() {
+    let alone = [
+        (("CIM_WEBHOOK__TLS__CLIENT_CERTIFICATE", "a.pem"), "webhook.tls.client_key is needed, because a.pem is set"),
+        (("CIM_WEBHOOK__TLS__CLIENT_KEY", "a.key"), "webhook.tls.client_certificate is needed, because a.key is set"),
+    ];
+    for (variable, sentence) in alone {
+        assert_eq!(error([variable]), sentence);
+    }
 }
 
 #[test]

@@ -170,11 +170,19 @@ mod tests {
             let memory = Memory::new(64 << 20);
             let store = Arc::new(Gated { memory, staged: Mutex::default(), room: Mutex::new(room) });
             let shutdown = CancellationToken::new();
-            let inbox = Inbox::new(store.clone(), LIMITS, Duration::from_secs(60));
+            let inbox = Inbox::new(store.clone(), samples::channels(false), LIMITS, Duration::from_secs(60));
             let feed = feed::Settings { heartbeat: Duration::MAX, heartbeat_skipped: 1, max_streams: 1, cold_scans: 1 };
             let (feed, _matcher) = Feed::new(store.clone(), feed, shutdown.clone());
-            let settings =
-                Settings { reuse: Reuse::Reject, filter_values: 1, filter_value_bytes: 1, history_page: 1, max_in_flight };
+            let settings = Settings {
+                reuse: Reuse::Reject,
+                filter_values: 1,
+                filter_value_bytes: 1,
+                history_page: 1,
+                channels_page: 1,
+                deliveries_page: 1,
+                max_in_flight,
+                delivery_wait: Duration::ZERO,
+            };
             let subscriptions = Subscriptions::open(
                 feed,
                 store.clone(),

@@ -1,18 +1,23 @@
 //! `MessageService`: each call decodes, calls a use case and encodes.
 
 use super::status::status;
-use super::{Settings, bulk, notifications, page_size, subscriptions};
+use super::{Settings, bulk, notifications, subscriptions};
 use crate::error::Error;
 use crate::inbox::{Accepted, Inbox, Pending};
+use crate::outcomes::{LONGEST_DELIVERY_WAIT, Outcome};
 use crate::pb;
 use crate::pb::message_service_server::MessageService;
 use crate::store::{Cursor, Stored};
 use crate::subscriptions::Subscriptions;
 use crate::violation::Violations;
 use futures::stream::BoxStream;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
+
+/// Page size where a caller names none.
+const DEFAULT_PAGE: usize = 50;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -47,6 +52,7 @@ impl Messages {
             duplicate: accepted.duplicate,
             accepted_at: stored.entry.accepted_at,
             cursor: self.inbox.store().span().cursor(stored.position).to_string(),
+            outcome: None,
         }
     }
 
@@ -69,8 +75,14 @@ pub(super) fn accepted_message(stored: &Stored, cursor: Cursor) -> pb::AcceptedM
 #[tonic::async_trait]
 impl MessageService for Messages {
     async fn send_message(&self, request: Request<pb::SendMessageRequest>) -> Result<Response<pb::SendMessageResponse>, Status> {
-        let accepted = async { self.stage(request.into_inner().message).await?.durable().await }.await;
-        accepted.map(|accepted| Response::new(self.response(&accepted))).map_err(|error| status(&error))
+        let pb::SendMessageRequest { message, delivery_wait } = request.into_inner();
+        let sent = async {
+            let patience = delivery_wait.map_or(Ok(self.settings.delivery_wait), patience)?;
+            let accepted = self.stage(message).await?.durable().await?;
+            let outcome = self.inbox.outcome(&accepted, patience).await;
+            Ok(pb::SendMessageResponse { outcome: outcome.and_then(told), ..self.response(&accepted) })
+        };
+        sent.await.map(Response::new).map_err(|error: Error| status(&error))
     }
 
     type SendMessagesStream = BoxStream<'static, Result<pb::SendMessagesResponse, Status>>;
@@ -91,8 +103,8 @@ impl MessageService for Messages {
         &self,
         request: Request<pb::ListMessagesRequest>,
     ) -> Result<Response<pb::ListMessagesResponse>, Status> {
-        let pb::ListMessagesRequest { conversation_id, page_size: asked, page_token } = request.into_inner();
-        let size = page_size(asked, self.settings.history_page).map_err(|error| status(&error))?;
+        let pb::ListMessagesRequest { conversation_id, page_size, page_token } = request.into_inner();
+        let size = self::page_size(page_size, self.settings.history_page).map_err(|error| status(&error))?;
         let span = self.inbox.store().span();
         let after = page_position(&page_token, span.epoch).map_err(|error| status(&error))?;
         let page = self.inbox.history(&conversation_id, after, size).await.map_err(|error| status(&error))?;
@@ -119,6 +131,30 @@ impl MessageService for Messages {
     ) -> Result<Response<pb::AcknowledgeNotificationsResponse>, Status> {
         let acknowledged = subscriptions::acknowledge(&self.subscriptions, request.into_inner()).await;
         acknowledged.map(Response::new).map_err(|error| status(&error))
+    }
+}
+
+/// How long a caller wants to wait for an outcome.
+fn patience(asked: prost_types::Duration) -> Result<Duration, Error> {
+    let patience = Duration::try_from(asked).ok().filter(|patience| *patience <= LONGEST_DELIVERY_WAIT);
+    patience.ok_or_else(|| Error::InvalidRequest {
+        field: "delivery_wait",
+        problem: format!("must be between 0s and {}", humantime::format_duration(LONGEST_DELIVERY_WAIT)),
+    })
+}
+
+/// An outcome as clients see it; none if the receiver is yet to tell it.
+fn told(outcome: Outcome) -> Option<pb::DeliveryOutcome> {
+    let Outcome { status, reason_code, text } = outcome;
+    Some(pb::DeliveryOutcome { status: status?.into(), reason_code, text: text.unwrap_or_default() })
+}
+
+/// The size of a page where `asked` is asked for, and `most` is the most.
+pub(super) fn page_size(asked: i32, most: usize) -> Result<usize, Error> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(DEFAULT_PAGE.min(most)),
+        Ok(size) => Ok(size.min(most)),
+        Err(_) => Err(Error::InvalidRequest { field: "page_size", problem: format!("must not be negative, got {asked}") }),
     }
 }
 

@@ -1,21 +1,27 @@
 //! The gRPC face: the services, health and reflection. Thin: decode, call a use case, encode.
 
 mod bulk;
+mod channels;
+mod deliveries;
 mod messages;
 mod notifications;
 mod sessions;
 mod status;
 mod subscriptions;
 
+use crate::delivery::Desk;
 use crate::error::Error;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
+use crate::pb::channel_service_server::{self, ChannelServiceServer};
+use crate::pb::delivery_service_server::{self, DeliveryServiceServer};
 use crate::pb::message_service_server::{self, MessageServiceServer};
 use crate::pb::session_service_server::{self, SessionServiceServer};
 use crate::pb::subscription_service_server::{self, SubscriptionServiceServer};
 use crate::readiness::Readiness;
 use crate::sessions::Sessions;
 use crate::subscriptions::Subscriptions;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Response;
 use tonic::service::Routes;
@@ -35,18 +41,24 @@ pub struct Settings {
     pub filter_value_bytes: usize,
     /// Most messages of a page of history.
     pub history_page: usize,
+    /// Most channels of a page.
+    pub channels_page: usize,
+    /// Most deliveries of a page.
+    pub deliveries_page: usize,
     /// Most messages of one stream that are not answered yet.
     pub max_in_flight: usize,
+    /// How long SendMessage waits for the outcome where the caller does not say.
+    pub delivery_wait: Duration,
 }
 
-/// Page size where a caller names none.
-const DEFAULT_PAGE: usize = 50;
-
-/// The service that takes messages in.
-const MESSAGES: &str = message_service_server::SERVICE_NAME;
-
-/// The services that only need a gateway that serves.
-const OTHERS: [&str; 2] = [session_service_server::SERVICE_NAME, subscription_service_server::SERVICE_NAME];
+/// The services, for health and reflection.
+const SERVICES: [&str; 5] = [
+    message_service_server::SERVICE_NAME,
+    channel_service_server::SERVICE_NAME,
+    delivery_service_server::SERVICE_NAME,
+    session_service_server::SERVICE_NAME,
+    subscription_service_server::SERVICE_NAME,
+];
 
 /// What `grpc.health.v1` tells beside whether the whole and each service serves: whether the gateway has started, and whether the
 /// process turns at all, for probes that ask just that.
@@ -62,9 +74,9 @@ pub struct Health {
 impl Health {
     /// Tells what the gateway can do now.
     pub async fn tell(&self, readiness: Readiness) {
-        let named = [("", readiness.serves()), (MESSAGES, readiness.accepts()), (STARTUP, readiness.is_started())];
-        let others = OTHERS.map(|service| (service, readiness.serves()));
-        for (service, serves) in named.into_iter().chain(others).chain([(LIVENESS, true)]) {
+        let whole = [("", readiness.serves()), (STARTUP, readiness.is_started()), (LIVENESS, true)];
+        let services = SERVICES.map(|service| (service, readiness.accepts()));
+        for (service, serves) in whole.into_iter().chain(services) {
             let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
             self.reporter.set_service_status(service, status).await;
         }
@@ -72,7 +84,7 @@ impl Health {
 
     /// Says that the services serve no more, to whoever watches, and ends the watches: they would hold the shutdown open.
     pub async fn end(mut self) {
-        for service in ["", MESSAGES, STARTUP, LIVENESS].into_iter().chain(OTHERS) {
+        for service in ["", STARTUP, LIVENESS].into_iter().chain(SERVICES) {
             self.reporter.set_service_status(service, ServingStatus::NotServing).await;
             self.reporter.clear_service_status(service).await;
         }
@@ -85,18 +97,24 @@ pub async fn routes(
     inbox: Inbox,
     subscriptions: Subscriptions,
     sessions: Sessions,
+    desk: Desk,
     settings: Settings,
     shutdown: CancellationToken,
 ) -> (Routes, Health) {
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;
+    let channels = channels::Registry::new(inbox.channels().clone(), settings.channels_page);
+    let channels = ChannelServiceServer::new(channels).max_decoding_message_size(most);
+    let deliveries = DeliveryServiceServer::new(deliveries::Deliveries::new(desk, settings.deliveries_page));
     let register = sessions::Register::new(sessions, settings.history_page);
-    let registry = subscriptions::Registry::new(subscriptions.clone(), settings.history_page);
+    let names = subscriptions::Registry::new(subscriptions.clone(), settings.history_page);
     let messages = messages::Messages::new(inbox, subscriptions, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
     let routes = Routes::new(messages)
-        .add_service(SubscriptionServiceServer::new(registry))
+        .add_service(channels)
+        .add_service(deliveries)
+        .add_service(SubscriptionServiceServer::new(names))
         .add_service(SessionServiceServer::new(register));
     let (routes, health) = with_health(routes).await;
     let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
@@ -122,15 +140,6 @@ async fn with_health(routes: Routes) -> (Routes, Health) {
     (routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE)), health)
 }
 
-/// How many a page holds, where a caller asks for so many and `largest` is the bound.
-fn page_size(asked: i32, largest: usize) -> Result<usize, Error> {
-    match usize::try_from(asked) {
-        Ok(0) => Ok(DEFAULT_PAGE.min(largest)),
-        Ok(size) => Ok(size.min(largest)),
-        Err(_) => Err(Error::InvalidRequest { field: "page_size", problem: format!("must not be negative, got {asked}") }),
-    }
-}
-
 /// A text that must not be empty.
 fn required(field: &'static str, value: String) -> Result<String, Error> {
     if value.is_empty() { Err(Error::InvalidRequest { field, problem: "is required".into() }) } else { Ok(value) }
@@ -147,16 +156,14 @@ fn in_our_words<B: Default>(response: Response<B>, limit: usize) -> Response<B> 
 const DESCRIPTORS_DECODE: &str = "the descriptors are built with the program, and a test decodes them";
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
+    let builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         // With these a client that explores can read the details of errors.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-        // What is in the log is nobody else's business.
-        .with_service_name(MESSAGES)
-        .with_service_name(session_service_server::SERVICE_NAME)
-        .with_service_name(subscription_service_server::SERVICE_NAME)
-        .with_service_name("grpc.health.v1.Health")
+        .with_service_name("grpc.health.v1.Health");
+    // What is in the log is nobody else's business.
+    SERVICES.into_iter().fold(builder, tonic_reflection::server::Builder::with_service_name)
 }
 
 #[cfg(test)]

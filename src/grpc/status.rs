@@ -61,6 +61,8 @@ const fn code(kind: Kind) -> Code {
         Kind::TooLarge | Kind::Exhausted => Code::ResourceExhausted,
         Kind::Conflict => Code::AlreadyExists,
         Kind::Displaced => Code::Aborted,
+        Kind::Outdated => Code::Aborted,
+        Kind::NotAllowed => Code::FailedPrecondition,
         Kind::NotFound => Code::NotFound,
         Kind::Gone => Code::OutOfRange,
         Kind::Unavailable => Code::Unavailable,

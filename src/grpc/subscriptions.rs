@@ -1,7 +1,8 @@
 //! `SubscriptionService`: looking after named subscriptions.
 
+use super::messages::page_size;
+use super::required;
 use super::status::status;
-use super::{page_size, required};
 use crate::error::Error;
 use crate::pb;
 use crate::pb::subscription_service_server::SubscriptionService;

@@ -1,4 +1,4 @@
-//! Bodies that are JSON: what is said about them, how large they may be, and how long they may take.
+//! The body of a request: JSON, whole, within bounds and in time.
 
 use super::problem::Problem;
 use crate::error::Error;
@@ -7,12 +7,19 @@ use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use std::time::Duration;
 
-/// The body of a request, if it is said to be JSON, is no longer than `most` bytes and arrives in time.
-pub(super) async fn json(headers: &HeaderMap, body: Body, most: usize, patience: Duration) -> Result<Vec<u8>, Problem> {
+/// The JSON that a request carries, at most `most` bytes; `too_large` is what a larger one is refused with.
+pub(super) async fn json(
+    headers: &HeaderMap,
+    body: Body,
+    timeout: Duration,
+    most: usize,
+    too_large: Error,
+) -> Result<Vec<u8>, Problem> {
     if !is_json(headers) {
         return Err(Problem::UnsupportedMediaType);
     }
-    tokio::time::timeout(patience, read(body, most)).await.map_err(|_| Problem::BodyTimeout)?
+    let read = tokio::time::timeout(timeout, read(body, most, too_large));
+    read.await.map_err(|_| Problem::BodyTimeout)?
 }
 
 /// True if the body is said to be JSON, as it is. A charset says nothing: JSON is UTF-8.
@@ -28,16 +35,15 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The whole body. One that is announced to be too long is refused unread. Memory is taken for what arrives, not for what is
 /// announced.
-async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Problem> {
-    let too_large = || Problem::Failed(Error::MessageTooLarge { limit: most });
+async fn read(mut body: Body, most: usize, too_large: Error) -> Result<Vec<u8>, Problem> {
     if body.size_hint().lower() > most as u64 {
-        return Err(too_large());
+        return Err(too_large.into());
     }
     let mut received = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| Problem::BodyCut)?.into_data() else { continue };
         if data.len() > most - received.len() {
-            return Err(too_large());
+            return Err(too_large.into());
         }
         received.extend_from_slice(&data);
     }

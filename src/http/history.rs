@@ -1,8 +1,8 @@
 //! Accepted messages read back: one by its id, or a conversation's, newest first.
 
 use super::problem::Problem;
-use super::query::{self, Id, Query, id, invalid};
-use super::{Routes, Settings, view};
+use super::query::{self, Query, invalid};
+use super::{Id, Routes, Settings, json, read_id, view};
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::store::{Cursor, Position, Span};
@@ -27,20 +27,20 @@ pub(super) fn routes(inbox: Inbox, settings: &Settings) -> Routes {
     ]
 }
 
-async fn message(State(inbox): State<Inbox>, named: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn message(State(inbox): State<Inbox>, id: Id, query: query::Raw) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    let stored = inbox.message(&id("messageId", named)?).await?;
+    let stored = inbox.message(&read_id("messageId", id)?).await?;
     let mut body = Vec::new();
     view::write(&mut body, &stored, inbox.store().span().cursor(stored.position));
-    Ok(view::json_answer(body))
+    Ok(json(body))
 }
 
-async fn conversation(State(archive): State<Archive>, named: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn conversation(State(archive): State<Archive>, id: Id, query: query::Raw) -> Result<Response, Problem> {
     let query = Query::read(query, &["pageSize", "pageToken"])?;
     let size = query.number("pageSize", 1..=archive.largest_page)?.unwrap_or(PAGE.min(archive.largest_page));
     let span = archive.inbox.store().span();
     let after = query.one("pageToken")?.map(|token| page_end(token, &span)).transpose()?;
-    let page = archive.inbox.history(&id("conversationId", named)?, after, size).await?;
+    let page = archive.inbox.history(&read_id("conversationId", id)?, after, size).await?;
 
     let mut body = b"{\"messages\":[".to_vec();
     for (i, stored) in page.messages.iter().enumerate() {
@@ -52,7 +52,7 @@ async fn conversation(State(archive): State<Archive>, named: Id, query: query::R
     body.extend_from_slice(b"],\"nextPageToken\":");
     body.append(&mut view::json(&page.next.map(|position| span.cursor(position).to_string())));
     body.push(b'}');
-    Ok(view::json_answer(body))
+    Ok(json(body))
 }
 
 /// Where the page before ended, from its token.

@@ -1,16 +1,20 @@
 //! The documented way in: POST a message, get told where it belongs.
 
 use super::problem::Problem;
-use super::{Routes, Settings, body};
+use super::{Routes, Settings, body, prefer};
 use crate::error::Error;
 use crate::inbox::{Accepted, Inbox, Reuse};
+use crate::outcomes::Outcome;
+use crate::pb::{self, DeliveryStatus};
 use crate::wire;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use prost_types::{Struct, Value, value};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -26,6 +30,7 @@ struct Desk {
     message_bytes: usize,
     json_depth: usize,
     reuse: Reuse,
+    delivery_wait: Duration,
 }
 
 pub(super) fn routes(inbox: Inbox, settings: &Settings) -> Routes {
@@ -36,17 +41,45 @@ pub(super) fn routes(inbox: Inbox, settings: &Settings) -> Routes {
         message_bytes: settings.message_bytes,
         json_depth: settings.json_depth,
         reuse: settings.reuse,
+        delivery_wait: settings.delivery_wait,
     };
     PATHS.map(|path| (path, post(receive).with_state(desk.clone()))).into()
 }
 
 async fn receive(State(desk): State<Desk>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let json = body::json(&headers, body, desk.message_bytes, desk.body_timeout).await?;
+    let too_large = Error::MessageTooLarge { limit: desk.message_bytes };
+    let json = body::json(&headers, body, desk.body_timeout, desk.message_bytes, too_large).await?;
     let decoded = wire::decode(&json, desk.json_depth).map_err(Error::InvalidJson)?;
     drop(json);
     let accepted = desk.inbox.accept(decoded.message, decoded.violations, desk.reuse).await?;
     tracing::Span::current().record("message_id", accepted.stored.id());
+    let patience = prefer::patience(&headers).unwrap_or(desk.delivery_wait);
+    if let Some(outcome) = desk.inbox.outcome(&accepted, patience).await
+        && let Some(answer) = told(&accepted, outcome)
+    {
+        return Ok(answer);
+    }
     Ok((desk.accepted_status, Json(Receipt::of(&accepted))).into_response())
+}
+
+/// The answer that tells what became of a message: a delivery notification. None if the receiver is yet to tell.
+fn told(accepted: &Accepted, Outcome { status, reason_code, text: said }: Outcome) -> Option<Response> {
+    let code = if status? == DeliveryStatus::Failed { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    let notification = pb::DeliveryNotificationBody {
+        message_id: Some(accepted.stored.id().to_owned()),
+        status: status?.into(),
+        reason_code: Some(reason_code),
+    };
+    let kind = Some(pb::body::Kind::DeliveryNotification(notification));
+    let text = |text: &str| Value { kind: Some(value::Kind::StringValue(text.to_owned())) };
+    let mut extras = Struct::default();
+    extras.fields.extend(accepted.stored.submitted_id().map(|id| ("submittedId".to_owned(), text(id))));
+    if accepted.duplicate {
+        extras.fields.insert("duplicate".into(), Value { kind: Some(value::Kind::BoolValue(true)) });
+    }
+    let extra_fields = (!extras.fields.is_empty()).then_some(extras);
+    let body = pb::Body { markdown_text: said, kind, extra_fields };
+    Some((code, [(CONTENT_TYPE, "application/json")], wire::encode_body(&body)).into_response())
 }
 
 /// What a client learns of its accepted message.

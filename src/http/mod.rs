@@ -3,12 +3,15 @@
 //! Each file decodes, calls a use case and encodes. [`problem`] is the only place that turns a failure into an answer.
 
 mod body;
+mod channels;
 mod health;
 mod history;
+mod lookups;
 mod messages;
 mod notifications;
 mod observe;
 mod openapi;
+mod prefer;
 mod problem;
 mod query;
 mod sessions;
@@ -21,8 +24,11 @@ use crate::readiness::Readiness;
 use crate::sessions::Sessions;
 use crate::subscriptions::Subscriptions;
 use axum::Router;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
+use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use problem::Problem;
 use std::time::Duration;
@@ -46,8 +52,12 @@ pub struct Settings {
     pub filter_values: usize,
     /// Most messages on a page of history.
     pub history_page: usize,
+    /// Most channels on a page.
+    pub channels_page: usize,
     /// What becomes of a message whose id is taken by other content.
     pub reuse: Reuse,
+    /// How long a client that does not say waits for the outcome of its message.
+    pub delivery_wait: Duration,
 }
 
 /// Every path and what it serves.
@@ -91,6 +101,8 @@ fn routes(
 ) -> Routes {
     [
         messages::routes(inbox.clone(), settings),
+        channels::routes(inbox.channels().clone(), settings),
+        lookups::routes(inbox.channels().clone()),
         history::routes(inbox, settings),
         notifications::routes(subscriptions.clone(), settings),
         subscriptions::routes(subscriptions, settings),
@@ -99,6 +111,19 @@ fn routes(
         openapi::routes(),
     ]
     .concat()
+}
+
+/// An id from the path.
+type Id = Result<Path<String>, PathRejection>;
+
+fn read_id(field: &'static str, id: Id) -> Result<String, Error> {
+    let Path(id) = id.map_err(|rejection| query::invalid(field, format!("cannot be read: {}", rejection.body_text())))?;
+    Ok(id)
+}
+
+/// An answer of JSON.
+fn json(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// Origins as the layer for CORS knows them: `*` is any.
@@ -116,9 +141,9 @@ fn cors(allowed: &[String]) -> Option<CorsLayer> {
     }
     let layer = CorsLayer::new()
         .allow_origin(origins(allowed))
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
-        .allow_headers([header::CONTENT_TYPE, HeaderName::from_static(notifications::LAST_EVENT_ID)])
-        .expose_headers([header::RETRY_AFTER])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers([header::CONTENT_TYPE, header::IF_MATCH, HeaderName::from_static(notifications::LAST_EVENT_ID)])
+        .expose_headers([header::RETRY_AFTER, header::ETAG, header::LOCATION])
         .max_age(Duration::from_secs(60 * 60));
     Some(layer)
 }

@@ -16,11 +16,10 @@ mod tests {
     use crate::feed::{self, Feed};
     use crate::http::{Settings, router, routes};
     use crate::inbox::{Inbox, Reuse};
-    use crate::message::Limits;
+    use crate::samples;
     use crate::sessions::Sessions;
     use crate::store::memory::Memory;
     use crate::subscriptions::{self, Subscriptions};
-    use crate::wire::Bounds;
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
     use serde_json::Value;
@@ -43,9 +42,7 @@ mod tests {
     /// The methods of every path, as the router answers a method that no path serves.
     async fn served() -> Methods {
         let store = Arc::new(Memory::new(1 << 20));
-        let bounds = Bounds { free_form_depth: 24, list_length: 1000 };
-        let limits = Limits { message_bytes: 1 << 20, id_bytes: 256, bounds };
-        let inbox = Inbox::new(store.clone(), limits, Duration::from_secs(60));
+        let inbox = Inbox::new(store.clone(), samples::channels(false), samples::LIMITS, Duration::from_secs(60));
         let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 1, max_streams: 1, cold_scans: 1 };
         let (feed, _matcher) = Feed::new(store.clone(), feed, CancellationToken::new());
         let subscriptions = subscriptions::Settings { max: 1, write_interval: Duration::ZERO };
@@ -61,6 +58,8 @@ mod tests {
             json_depth: 64,
             filter_values: 1000,
             history_page: 500,
+            channels_page: 500,
+            delivery_wait: Duration::ZERO,
             reuse: Reuse::Renew,
         };
         let router = router(inbox.clone(), subscriptions.clone(), sessions.clone(), ready.clone(), &settings);

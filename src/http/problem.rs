@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind};
 use crate::store;
-use crate::violation::Violation;
+use crate::violation::{Reason, Violation};
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,10 @@ const RETRY_AFTER: &str = "1";
 pub(super) enum Problem {
     /// The call failed.
     Failed(Error),
+    /// The call failed because of the header If-Match.
+    PreconditionFailed(Error),
+    /// Nothing is under the name that one of the documented look-ups of channels was asked for.
+    NotRegistered(Error),
     /// Nothing is served at the path.
     UnknownPath,
     /// The path serves other methods, which the router names in `Allow`.
@@ -40,14 +44,15 @@ impl Problem {
             Self::Failed(error) => match error.kind() {
                 Kind::Invalid => StatusCode::BAD_REQUEST,
                 Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                Kind::Conflict | Kind::Displaced => StatusCode::CONFLICT,
+                Kind::Conflict | Kind::Displaced | Kind::Outdated | Kind::NotAllowed => StatusCode::CONFLICT,
                 Kind::NotFound => StatusCode::NOT_FOUND,
                 Kind::Gone => StatusCode::GONE,
                 Kind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
                 Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             },
-            Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::PreconditionFailed(_) => StatusCode::PRECONDITION_FAILED,
+            Self::UnknownPath | Self::NotRegistered(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -58,7 +63,7 @@ impl Problem {
     /// The machine-readable reason.
     fn reason(&self) -> &'static str {
         match self {
-            Self::Failed(error) => error.reason_name(),
+            Self::Failed(error) | Self::PreconditionFailed(error) | Self::NotRegistered(error) => error.reason_name(),
             Self::UnknownPath => "PATH_NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
@@ -69,7 +74,7 @@ impl Problem {
 
     fn sentence(&self) -> String {
         match self {
-            Self::Failed(error) => error.public_message(),
+            Self::Failed(error) | Self::PreconditionFailed(error) | Self::NotRegistered(error) => error.public_message(),
             Self::UnknownPath => "nothing is served at this path".into(),
             Self::MethodNotAllowed => "the path does not serve this method; the header Allow names those it does".into(),
             Self::UnsupportedMediaType => {
@@ -127,13 +132,24 @@ impl Body {
             r#type: "DELIVERYNOTIFICATION",
             markdown_text: problem.sentence(),
             message_id: None,
-            status: "FAILED",
-            reason_code: problem.status().as_u16(),
+            // What clients of the look-ups read.
+            status: if matches!(problem, Problem::NotRegistered(_)) { "NOT_FOUND" } else { "FAILED" },
+            reason_code: reason_code(problem),
             reason: problem.reason(),
             violations: violations(problem),
             oldest_cursor: oldest(problem).map(|cursor| cursor.to_string()),
         }
     }
+}
+
+/// The status, but where only the channel of a message is unknown what the documentation has for that.
+fn reason_code(problem: &Problem) -> u16 {
+    let violations = match problem {
+        Problem::Failed(error @ Error::InvalidMessage { .. }) => error.violations(),
+        _ => &[],
+    };
+    let unknown = !violations.is_empty() && violations.iter().all(|violation| violation.reason == Reason::UnknownChannel);
+    if unknown { StatusCode::NOT_FOUND.as_u16() } else { problem.status().as_u16() }
 }
 
 /// A broken rule; a syntax error says where in the text it stands instead of in which field.

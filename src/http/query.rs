@@ -1,14 +1,10 @@
-//! Query parameters: none that are unknown, and none twice that may stand once. And the id in a path.
+//! Query parameters: none that are unknown, and none twice that may stand once.
 
 use crate::error::Error;
-use axum::extract::Path;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 
 /// The parameters of a request, as [`axum::extract::Query`] reads them.
 pub(super) type Raw = Result<axum::extract::Query<Vec<(String, String)>>, QueryRejection>;
-
-/// An id from the path, as [`Path`] reads it.
-pub(super) type Id = Result<Path<String>, PathRejection>;
 
 /// Most bytes of a client's text that an error repeats.
 const EXCERPT: usize = 64;
@@ -65,12 +61,6 @@ impl Query {
             invalid(name, format!("needs a whole number from {least} to {most}, found {:?}", excerpt(text)))
         })
     }
-}
-
-/// The id in the path, which is called `field`.
-pub(super) fn id(field: &'static str, id: Id) -> Result<String, Error> {
-    let Path(id) = id.map_err(|rejection| invalid(field, format!("cannot be read: {}", rejection.body_text())))?;
-    Ok(id)
 }
 
 /// A field of the request is wrong.

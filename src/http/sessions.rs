@@ -2,11 +2,12 @@
 
 use super::problem::Problem;
 use super::query::{self, Query, excerpt, invalid};
-use super::{Routes, Settings, body, view};
+use super::{Id, Routes, Settings, body, json, read_id, view};
 use crate::error::Error;
 use crate::pb::SessionEndReason;
 use crate::sessions::{Sessions, end_reason};
 use crate::store::{SessionFacts, SessionFilter};
+use crate::wire;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -49,13 +50,13 @@ async fn list(State(desk): State<Desk>, query: query::Raw) -> Result<Response, P
     let size = query.number("pageSize", 1..=desk.largest_page)?.unwrap_or(PAGE.min(desk.largest_page));
     let page = desk.sessions.list(&filter, query.one("pageToken")?, size).await?;
     let sessions = page.sessions.iter().map(Shown::of).collect();
-    Ok(view::answer(&Page { sessions, next_page_token: page.next }))
+    Ok(json(view::json(&Page { sessions, next_page_token: page.next })))
 }
 
-async fn session(State(desk): State<Desk>, id: query::Id, query: query::Raw) -> Result<Response, Problem> {
+async fn session(State(desk): State<Desk>, id: Id, query: query::Raw) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    let session = desk.sessions.session(&query::id("sessionId", id)?).await?;
-    Ok(view::answer(&Shown::of(&session)))
+    let session = desk.sessions.session(&read_id("sessionId", id)?).await?;
+    Ok(json(view::json(&Shown::of(&session))))
 }
 
 /// Why a session is to end.
@@ -65,20 +66,14 @@ struct End {
     reason: Option<String>,
 }
 
-async fn end(
-    State(desk): State<Desk>,
-    id: query::Id,
-    query: query::Raw,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+async fn end(State(desk): State<Desk>, id: Id, query: query::Raw, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    let id = query::id("sessionId", id)?;
-    let json = body::json(&headers, body, END_BYTES, desk.body_timeout).await?;
-    let sent: End = serde_json::from_slice(&json).map_err(|error| invalid("body", format!("{error}")))?;
+    let id = read_id("sessionId", id)?;
+    let sent = body::json(&headers, body, desk.body_timeout, END_BYTES, Error::MessageTooLarge { limit: END_BYTES }).await?;
+    let sent: End = serde_json::from_slice(&sent).map_err(|error| invalid("body", format!("{error}")))?;
     let reason = sent.reason.as_deref().map_or(Ok(SessionEndReason::ForceClosed), reason)?;
     let ended = desk.sessions.end(&id, reason).await?;
-    Ok(view::answer(&Ended { session: Shown::of(&ended.session), already_ended: ended.notice.is_none() }))
+    Ok(json(view::json(&Ended { session: Shown::of(&ended.session), already_ended: ended.notice.is_none() })))
 }
 
 fn reason(name: &str) -> Result<SessionEndReason, Error> {
@@ -127,10 +122,10 @@ impl<'s> Shown<'s> {
             channel_customer_identifier: &session.channel_customer_identifier,
             conversation_id: &session.conversation_id,
             customer_id: &session.customer_id,
-            opened_at: session.opened_at.map(view::rfc3339),
-            ended_at: session.ended_at.map(view::rfc3339),
+            opened_at: session.opened_at.as_ref().map(wire::to_rfc3339),
+            ended_at: session.ended_at.as_ref().map(wire::to_rfc3339),
             end_reason: Some(session.end_reason.as_str()).filter(|reason| !reason.is_empty()),
-            last_activity: view::rfc3339(*last_activity),
+            last_activity: wire::to_rfc3339(last_activity),
         }
     }
 }

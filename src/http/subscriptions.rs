@@ -2,9 +2,11 @@
 
 use super::problem::Problem;
 use super::query::{self, Query, invalid};
-use super::{Routes, Settings, body, view};
+use super::{Id, Routes, Settings, body, json, read_id, view};
+use crate::error::Error;
 use crate::store::Cursor;
 use crate::subscriptions::{Listed, Subscriptions};
+use crate::wire;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -40,12 +42,12 @@ async fn list(State(desk): State<Desk>, query: query::Raw) -> Result<Response, P
     let size = query.number("pageSize", 1..=desk.largest_page)?.unwrap_or(PAGE.min(desk.largest_page));
     let page = desk.subscriptions.list(query.one("pageToken")?, size);
     let subscriptions = page.subscriptions.iter().map(Shown::of).collect();
-    Ok(view::answer(&Page { subscriptions, next_page_token: page.next }))
+    Ok(json(view::json(&Page { subscriptions, next_page_token: page.next })))
 }
 
-async fn forget(State(desk): State<Desk>, name: query::Id, query: query::Raw) -> Result<Response, Problem> {
+async fn forget(State(desk): State<Desk>, name: Id, query: query::Raw) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    desk.subscriptions.delete(&query::id("subscription", name)?).await?;
+    desk.subscriptions.delete(&read_id("subscription", name)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -59,18 +61,25 @@ struct Acknowledgement {
 
 async fn acknowledge(
     State(desk): State<Desk>,
-    name: query::Id,
+    name: Id,
     query: query::Raw,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    let name = query::id("subscription", name)?;
-    let json = body::json(&headers, body, ACKNOWLEDGEMENT_BYTES, desk.body_timeout).await?;
-    let sent: Acknowledgement = serde_json::from_slice(&json).map_err(|error| invalid("body", format!("{error}")))?;
+    let name = read_id("subscription", name)?;
+    let sent = body::json(
+        &headers,
+        body,
+        desk.body_timeout,
+        ACKNOWLEDGEMENT_BYTES,
+        Error::MessageTooLarge { limit: ACKNOWLEDGEMENT_BYTES },
+    )
+    .await?;
+    let sent: Acknowledgement = serde_json::from_slice(&sent).map_err(|error| invalid("body", format!("{error}")))?;
     let cursor: Cursor = sent.cursor.parse().map_err(|error| invalid("cursor", format!("{error}")))?;
     let now = desk.subscriptions.acknowledge(&name, sent.generation, cursor).await?;
-    Ok(view::answer(&Acknowledged { cursor: now.to_string() }))
+    Ok(json(view::json(&Acknowledged { cursor: now.to_string() })))
 }
 
 #[derive(Debug, Serialize)]
@@ -102,8 +111,8 @@ impl<'s> Shown<'s> {
         Self {
             name: &listed.name,
             cursor: listed.bookmark.cursor.to_string(),
-            created_at: view::rfc3339(listed.bookmark.created_at),
-            acknowledged_at: listed.bookmark.acknowledged_at.map(view::rfc3339),
+            created_at: wire::to_rfc3339(&listed.bookmark.created_at),
+            acknowledged_at: listed.bookmark.acknowledged_at.as_ref().map(wire::to_rfc3339),
             attached: listed.attached,
             behind: listed.behind,
             expired: listed.expired,

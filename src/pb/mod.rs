@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub, rustdoc::all, missing_debug_implementations)]
 
 pub mod codec;
+mod secrets;
 
 pub mod cim {
     pub mod v1 {

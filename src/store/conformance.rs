@@ -4,12 +4,11 @@
 //! empty engine; a roomy one keeps all that a rule appends, a cramped one no more than some 50 small entries.
 
 use super::random::Random;
-use super::{
-    AppendError, CustomerFacts, Error, Facts, Frame, Page, Position, SessionFacts, SessionFilter, SessionKey, SessionPage, Store,
-    Stored, customer_numbers,
-};
+use super::{AppendError, CustomerFacts, Error, Facts, Frame, Page, Position, SessionKey, Store, Stored, customer_numbers};
+use super::{Deliveries, Delivery, DeliveryId, Progress, Wanted, message_of};
+use super::{SessionFacts, SessionFilter, SessionPage};
 use crate::pb;
-use crate::pb::store::{Entry, Session, Submission};
+use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Entry, Session, Submission};
 use crate::violation::{Reason, Violations};
 use crate::wire;
 use futures::FutureExt as _;
@@ -51,6 +50,8 @@ macro_rules! conforms {
             facts_follow_from_the_log,
             sessions_are_listed_as_the_log_tells_them,
             a_list_of_sessions_is_not_shifted_by_later_ones,
+            deliveries_are_listed_in_the_order_of_their_planning,
+            a_settled_delivery_is_listed_no_more,
             a_span_covers_the_log,
         );
         $crate::store::conformance::conforms!(@ $cramped;
@@ -454,7 +455,7 @@ pub(super) async fn facts_follow_from_the_log(store: Arc<dyn Store>) {
     let mut life = Life::new();
     for _ in 0..120 {
         let frame = life.frame();
-        append(&*store, frame).await;
+        life.learn(&append(&*store, frame).await);
         let log = log(&*store).await;
         if log.len().is_multiple_of(7) {
             look(&*store, |facts| Model(&log).assert_agrees(facts)).await;
@@ -498,7 +499,7 @@ pub(super) async fn sessions_are_listed_as_the_log_tells_them(store: Arc<dyn Sto
                 let wanted = told.iter().filter(|(session, _)| filter.matches(session));
                 let mut wanted: Vec<_> = wanted.filter_map(|(session, _)| model.session_facts(&session.id)).collect();
                 wanted.sort_unstable_by(|one, other| other.session.id.cmp(&one.session.id));
-                assert_eq!(listed(&*store, &filter, 1 + number % 5).await, wanted, "{filter:?}");
+                assert_eq!(listed_sessions(&*store, &filter, 1 + number % 5).await, wanted, "{filter:?}");
             }
         }
         for (session, _) in told {
@@ -530,7 +531,7 @@ pub(super) async fn a_list_of_sessions_is_not_shifted_by_later_ones(store: Arc<d
 }
 
 /// Every session that `filter` wants, read in pages of `limit`.
-async fn listed(store: &dyn Store, filter: &SessionFilter, limit: usize) -> Vec<SessionFacts> {
+async fn listed_sessions(store: &dyn Store, filter: &SessionFilter, limit: usize) -> Vec<SessionFacts> {
     let (mut listed, mut before) = (Vec::new(), None);
     loop {
         let page = store.sessions(filter, before.as_deref(), limit).await.expect("can be read");
@@ -541,6 +542,66 @@ async fn listed(store: &dyn Store, filter: &SessionFilter, limit: usize) -> Vec<
             None => return listed,
         };
     }
+}
+
+pub(super) async fn deliveries_are_listed_in_the_order_of_their_planning(store: Arc<dyn Store>) {
+    let mut life = Life { open: usize::MAX, ..Life::new() };
+    for _ in 0..200 {
+        let frame = life.frame();
+        life.learn(&append(&*store, frame).await);
+    }
+    let log = log(&*store).await;
+    let model = Model(&log);
+    let known: Vec<_> = model.planned().into_iter().filter_map(|id| model.delivery(id)).collect();
+    let lane = known.iter().find(|delivery| delivery.progress.is_open()).expect("life plans deliveries").lane;
+    for (wanted, is_wanted) in [
+        (Wanted::Open, &(|delivery: &Delivery| delivery.progress.is_open()) as &dyn Fn(&Delivery) -> bool),
+        (Wanted::Dead, &|delivery| delivery.progress.state == DeliveryState::Failed),
+        (Wanted::Lane(lane), &|delivery| delivery.progress.is_open() && delivery.lane == lane),
+        (Wanted::Lane(lane ^ 1), &|_| false),
+    ] {
+        let expected: Vec<_> = known.iter().filter(|delivery| is_wanted(delivery)).cloned().collect();
+        for page in [1, 3, 1000] {
+            assert_eq!(listed(&*store, wanted, page).await, expected, "{wanted:?} by pages of {page}");
+        }
+    }
+    assert!(known.iter().any(|delivery| delivery.progress.state == DeliveryState::Failed));
+}
+
+/// All deliveries that are wanted, by pages.
+async fn listed(store: &dyn Store, wanted: Wanted, page: usize) -> Vec<Delivery> {
+    let mut listed = Vec::new();
+    let mut after = DeliveryId::NONE;
+    loop {
+        let Deliveries { found, reached } = store.deliveries(after, wanted, page).await.expect("can be listed");
+        assert!(found.len() <= page && reached >= after);
+        assert!(found.iter().all(|delivery| after < delivery.id && delivery.id <= reached));
+        listed.extend(found);
+        if reached >= DeliveryId::last_of(store.span().end) {
+            return listed;
+        }
+        assert!(reached > after, "a list goes on");
+        after = reached;
+    }
+}
+
+pub(super) async fn a_settled_delivery_is_listed_no_more(store: Arc<dyn Store>) {
+    let both = [Endpoint::Connector, Endpoint::Bot];
+    let stored = append(&*store, vec![planning(said("a"), &both)]).await;
+    let ids = both.map(|endpoint| DeliveryId { planned_at: stored[0].position, endpoint });
+    let open = |store: Arc<dyn Store>| async move {
+        let found = listed(&*store, Wanted::Open, 10).await;
+        found.iter().map(|delivery| delivery.id).collect::<Vec<_>>()
+    };
+    assert_eq!(open(store.clone()).await, ids);
+    let entry = store.entry(stored[0].position).await.expect("can be read").expect("is kept");
+    assert_eq!(message_of(&entry.entry), stored[0].entry.message.as_ref());
+    append(&*store, vec![Entry { delivery_steps: vec![step(ids[0], DeliveryState::Delivered)], ..Entry::default() }]).await;
+    assert_eq!(open(store.clone()).await, ids[1..]);
+    append(&*store, vec![Entry { delivery_steps: vec![step(ids[1], DeliveryState::Parked)], ..Entry::default() }]).await;
+    assert_eq!(open(store.clone()).await, ids[1..]);
+    append(&*store, vec![Entry { delivery_steps: vec![step(ids[1], DeliveryState::Discarded)], ..Entry::default() }]).await;
+    assert_eq!(open(store).await, []);
 }
 
 // Retention
@@ -599,6 +660,21 @@ fn renewed(id: &str, sent: &str) -> Entry {
 /// An entry of a conversation.
 pub(super) fn belonging(id: &str, conversation: &str) -> Entry {
     Entry { session: Some(session(&format!("session of {conversation}"), conversation)), ..said(id) }
+}
+
+/// The entry, to be delivered to these endpoints.
+pub(super) fn planning(entry: Entry, endpoints: &[Endpoint]) -> Entry {
+    let delivery = |endpoint: &Endpoint| pb::store::Delivery {
+        channel_id: "channel".into(),
+        endpoint: (*endpoint).into(),
+        ..pb::store::Delivery::default()
+    };
+    Entry { deliveries: endpoints.iter().map(delivery).collect(), ..entry }
+}
+
+fn step(id: DeliveryId, state: DeliveryState) -> DeliveryStep {
+    let (planned_at, endpoint) = (id.planned_at.0, id.endpoint.into());
+    DeliveryStep { planned_at, endpoint, state: state.into(), ..DeliveryStep::default() }
 }
 
 fn session(id: &str, conversation: &str) -> Session {
@@ -664,6 +740,18 @@ impl Model<'_> {
         meant.map(|(session, _)| Arc::new(session.clone()))
     }
 
+    /// Every delivery that was ever planned, in that order.
+    pub(super) fn planned(&self) -> Vec<DeliveryId> {
+        let of = |stored: &Stored| {
+            let planned_at = stored.position;
+            let endpoints = stored.entry.deliveries.iter().map(pb::store::Delivery::endpoint);
+            endpoints.map(|endpoint| DeliveryId { planned_at, endpoint }).collect::<Vec<_>>()
+        };
+        let mut planned: Vec<_> = self.0.iter().flat_map(of).collect();
+        planned.sort_unstable();
+        planned
+    }
+
     pub(super) fn conversations(&self) -> HashSet<String> {
         self.sessions().into_iter().map(|(session, _)| session.conversation_id.clone()).collect()
     }
@@ -713,6 +801,11 @@ impl Model<'_> {
         for id in messages {
             assert_eq!(facts.session_of_message(id), self.session_of_message(id), "session of message {id:?}");
         }
+        for id in self.planned() {
+            // It may have been carried forward, with its message; and lanes have numbers of their own in each log.
+            let anywhere = |delivery: Delivery| Delivery { message: delivery.id.planned_at, lane: 0, ..delivery };
+            assert_eq!(facts.delivery(id).map(anywhere), self.delivery(id).map(anywhere), "{id:?}");
+        }
     }
 }
 
@@ -757,6 +850,20 @@ impl Facts for Model<'_> {
             self.0.iter().rev().find(|stored| !stored.entry.ephemeral && [stored.id(), stored.claimed_id()].contains(&id));
         self.session(&accepted?.entry.session.as_ref()?.id)
     }
+
+    fn delivery(&self, id: DeliveryId) -> Option<Delivery> {
+        let planned = self.0.iter().find(|stored| stored.position == id.planned_at)?;
+        let plan = planned.entry.deliveries.iter().find(|delivery| delivery.endpoint() == id.endpoint)?;
+        let of_it = |step: &&DeliveryStep| step.planned_at == id.planned_at.0 && step.endpoint() == id.endpoint;
+        let latest = self.0.iter().rev().find_map(|stored| stored.entry.delivery_steps.iter().rev().find(of_it));
+        let progress = latest.map_or(Progress::PLANNED, |step| Progress {
+            state: step.state(),
+            attempts: step.attempts,
+            due: step.due.as_ref().map_or(0, |due| due.seconds * 1_000_000_000),
+        });
+        let kept = [DeliveryState::Pending, DeliveryState::Parked, DeliveryState::Failed].contains(&progress.state);
+        kept.then(|| Delivery { id, channel_id: plan.channel_id.clone(), lane: plan.lane, message: planned.position, progress })
+    }
 }
 
 /// Frames as life could bring them, at random. The seed is printed: `CONFORMANCE_SEED` brings a failure back.
@@ -766,6 +873,10 @@ pub(super) struct Life {
     messages: usize,
     sessions: Vec<Session>,
     used: HashSet<String>,
+    /// How many more deliveries may be planned: those that are not settled are never let go of.
+    open: usize,
+    /// Deliveries that are known to have been planned.
+    planned: Vec<DeliveryId>,
 }
 
 impl Life {
@@ -775,7 +886,8 @@ impl Life {
 
     /// The life that these random numbers bring.
     pub(super) fn of(random: Random) -> Self {
-        Self { random, clock: 0, messages: 0, sessions: Vec::new(), used: HashSet::new() }
+        let (sessions, used, planned) = Default::default();
+        Self { random, clock: 0, messages: 0, sessions, used, open: 6, planned }
     }
 
     fn one_of(&mut self, prefix: &str, count: usize) -> String {
@@ -784,7 +896,13 @@ impl Life {
 
     /// The next frame, of one to three entries.
     pub(super) fn frame(&mut self) -> Frame {
-        (0..1 + self.random.below(3)).map(|_| self.timed()).collect()
+        let entries = 0..1 + self.random.below(3);
+        entries
+            .map(|_| {
+                let entry = self.timed();
+                self.with_deliveries(entry)
+            })
+            .collect()
     }
 
     /// The next entry, which says when the customer of its session was last active.
@@ -793,6 +911,39 @@ impl Life {
         let entry = self.entry();
         let last_activity = entry.session.as_ref().map(|_| last_activity);
         Entry { last_activity, ..entry }
+    }
+
+    /// Takes notice of what a frame has become: what was planned may be settled later.
+    pub(super) fn learn(&mut self, stored: &[Stored]) {
+        self.planned.extend(Model(stored).planned());
+    }
+
+    fn with_deliveries(&mut self, mut entry: Entry) -> Entry {
+        if self.open > 0 && self.random.below(3) == 0 {
+            self.open -= 1;
+            let endpoints = [Endpoint::Connector, Endpoint::Bot];
+            let from = self.random.below(2);
+            let header = entry.message.get_or_insert_default().header.get_or_insert_default();
+            header.channel_data = Some(pb::ChannelData {
+                channel_customer_identifier: Some(self.one_of("address ", 3)),
+                ..pb::ChannelData::default()
+            });
+            entry = planning(entry, &endpoints[from..]);
+        }
+        if !self.planned.is_empty() && self.random.below(3) == 0 {
+            let index = self.random.below(self.planned.len());
+            let states = [DeliveryState::Pending, DeliveryState::Parked, DeliveryState::Failed, DeliveryState::Delivered];
+            let state = states[self.random.below(states.len())];
+            let id = self.planned[index];
+            if state == DeliveryState::Delivered {
+                self.open = self.open.saturating_add(1);
+                self.planned.swap_remove(index);
+            }
+            let due = Timestamp { seconds: self.clock, nanos: 0 };
+            let attempts = self.messages as u32;
+            entry.delivery_steps.push(DeliveryStep { attempts, due: Some(due), ..step(id, state) });
+        }
+        entry
     }
 
     fn entry(&mut self) -> Entry {

@@ -1,19 +1,29 @@
-//! What a log is, beside its entries: its id, its histories, the oldest position that is kept, and how far named subscriptions are.
+//! What a log is, beside its entries: its id, its histories and the oldest position that is kept; and what is registered beside it.
 //! Every change is synced before it counts, because nothing else could tell it again.
 
 use super::bookmarks::{Bookmark, Changes};
 use super::hash::HashKey;
-use super::{Cursor, Position, clock};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params};
+use super::{Cursor, Error, Position, clock};
+use crate::pb;
+use prost::Message as _;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Version of the control file. In version 1 a log had one epoch, from its first position on. Up to version 3 there
-/// were no bookmarks.
+/// Version of the control file. In version 1 a log had one epoch, from its first position on; up to version 2 there were no channels,
+/// up to version 3 no bookmarks.
 const VERSION: i64 = 4;
 
 /// The table of epochs.
 const EPOCHS: &str = "CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTEGER NOT NULL) STRICT";
+
+/// The table of channels. A record is the whole channel as protobuf, with its secrets.
+const CHANNELS: &str = "CREATE TABLE channel (
+    id TEXT PRIMARY KEY, service_identifier TEXT NOT NULL UNIQUE, record BLOB NOT NULL
+) STRICT, WITHOUT ROWID";
 
 /// The table of bookmarks. Times are nanoseconds since 1970.
 const BOOKMARKS: &str = "CREATE TABLE bookmark (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, position INTEGER NOT NULL,
@@ -28,12 +38,24 @@ pub enum ControlError {
     /// It was written by a later version of the gateway.
     #[error("control.db is of version {0}, this gateway reads {VERSION}")]
     Version(i64),
+    /// The system refused.
+    #[error("control.db cannot be made: {0}")]
+    Io(#[from] io::Error),
+    /// A channel in it cannot be read.
+    #[error("control.db has a channel that cannot be read, {id}: {cause}")]
+    Channel {
+        /// Its id.
+        id: String,
+        /// Why.
+        #[source]
+        cause: prost::DecodeError,
+    },
 }
 
-impl From<ControlError> for super::Error {
+impl From<ControlError> for Error {
     fn from(error: ControlError) -> Self {
         match &error {
-            ControlError::Sqlite(sqlite) if sqlite.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            ControlError::Sqlite(sqlite) if sqlite.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) => {
                 Self::Full { what: error.to_string() }
             }
             _ => Self::Unavailable { cause: error.to_string() },
@@ -91,35 +113,39 @@ impl Control {
     }
 
     fn open_or(path: &Path, new: impl FnOnce() -> (HashKey, Epochs, Position)) -> Result<Self, ControlError> {
+        keep_from_others(path)?;
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "delete")?;
         connection.pragma_update(None, "synchronous", "extra")?;
         connection.busy_timeout(std::time::Duration::from_secs(10))?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match version {
-            VERSION => {}
-            0 => {
+        if !(0..=VERSION).contains(&version) {
+            return Err(ControlError::Version(version));
+        }
+        if version < VERSION {
+            let transaction = connection.transaction()?;
+            if version == 0 {
                 let (key, epochs, oldest) = new();
-                let transaction = connection.transaction()?;
                 transaction
                     .execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID")?;
                 transaction.execute_batch(EPOCHS)?;
-                transaction.execute_batch(BOOKMARKS)?;
                 let sql = "INSERT INTO meta VALUES ('log', ?1), ('oldest', ?2)";
                 transaction.execute(sql, params![key.0, oldest.0.cast_signed()])?;
                 for (number, first) in &epochs.0 {
                     insert_epoch(&transaction, *number, *first)?;
                 }
-                transaction.pragma_update(None, "user_version", VERSION)?;
-                transaction.commit()?;
             }
-            1..VERSION => {
-                let transaction = connection.transaction()?;
-                bring_up(&transaction, version)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-                transaction.commit()?;
+            if version == 1 {
+                transaction.execute_batch(EPOCHS)?;
+                transaction.execute("INSERT INTO epoch SELECT value, 1 FROM meta WHERE key = 'epoch'", [])?;
+                transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
             }
-            other => return Err(ControlError::Version(other)),
+            if version < 3 {
+                transaction.execute_batch(CHANNELS)?;
+            }
+            transaction.execute_batch(BOOKMARKS)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
+            transaction.commit()?;
         }
         let key = connection.query_row("SELECT value FROM meta WHERE key = 'log'", [], |row| row.get(0))?;
         let epochs = read_epochs(&connection)?;
@@ -131,7 +157,9 @@ impl Control {
         let connection = self.connection.lock();
         let mut statement = connection.prepare("PRAGMA integrity_check")?;
         let found: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        Ok(found.into_iter().filter(|line| line != "ok").collect())
+        let mut wrong: Vec<_> = found.into_iter().filter(|line| line != "ok").collect();
+        wrong.extend(records(&connection)?.into_iter().filter_map(Result::err).map(|error| error.to_string()));
+        Ok(wrong)
     }
 
     /// The oldest position that is kept. What lies below may be there in part.
@@ -189,21 +217,52 @@ impl Control {
         Ok(transaction.commit()?)
     }
 
+    /// Every channel.
+    pub(crate) fn channels(&self) -> Result<Vec<pb::Channel>, ControlError> {
+        records(&self.connection.lock())?.into_iter().collect()
+    }
+
+    /// The channels of a control file that is damaged, as far as they can be read.
+    pub(crate) fn rescued_channels(path: &Path) -> Vec<pb::Channel> {
+        let records = Connection::open(path).and_then(|connection| records(&connection));
+        records.unwrap_or_default().into_iter().filter_map(Result::ok).collect()
+    }
+
+    /// Puts a channel in place of the one with its id.
+    pub(crate) fn put_channel(&self, channel: &pb::Channel) -> Result<(), ControlError> {
+        let sql = "INSERT INTO channel VALUES (?1, ?2, ?3)
+                   ON CONFLICT (id) DO UPDATE SET service_identifier = excluded.service_identifier, record = excluded.record";
+        let values = params![channel.id, channel.service_identifier, channel.encode_to_vec()];
+        self.connection.lock().execute(sql, values)?;
+        Ok(())
+    }
+
+    /// Removes the channel with this id.
+    pub(crate) fn remove_channel(&self, id: &str) -> Result<(), ControlError> {
+        self.connection.lock().execute("DELETE FROM channel WHERE id = ?1", [id])?;
+        Ok(())
+    }
+
     /// Copies the control file, while it may be in use, to a new one at `path`.
     pub(crate) fn back_up(&self, path: &Path) -> Result<(), ControlError> {
+        keep_from_others(path)?;
         Ok(self.connection.lock().backup("main", path, None::<fn(rusqlite::backup::Progress)>)?)
     }
 }
 
-/// Gives a file of an earlier version what it lacks.
-fn bring_up(transaction: &Transaction<'_>, version: i64) -> rusqlite::Result<()> {
-    if version < 2 {
-        transaction.execute_batch(EPOCHS)?;
-        transaction.execute("INSERT INTO epoch SELECT value, 1 FROM meta WHERE key = 'epoch'", [])?;
-        transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
+/// Makes the file that is at `path`, or will be, one that only its owner can read: there are secrets in it. What SQLite makes beside
+/// it has the same permissions.
+fn keep_from_others(path: &Path) -> io::Result<()> {
+    match File::options().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made.map(drop),
     }
-    if version < 4 {
-        transaction.execute_batch(BOOKMARKS)?;
+    // As an earlier version made it, or a mount did.
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0
+        && let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode & 0o700))
+    {
+        tracing::warn!(%error, path = %path.display(), "others may read the secrets in control.db");
     }
     Ok(())
 }
@@ -217,6 +276,18 @@ fn bookmark(row: &Row<'_>) -> rusqlite::Result<(String, Bookmark)> {
         acknowledged_at: row.get::<_, Option<i64>>(5)?.map(clock::from_nanos),
     };
     Ok((row.get(0)?, bookmark))
+}
+
+/// Every channel, or why it cannot be read.
+fn records(connection: &Connection) -> rusqlite::Result<Vec<Result<pb::Channel, ControlError>>> {
+    let mut statement = connection.prepare("SELECT id, record FROM channel")?;
+    let records = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // Where the file is damaged some rows may be read nevertheless.
+    let decode = |record: rusqlite::Result<(String, Vec<u8>)>| {
+        let (id, record) = record?;
+        pb::Channel::decode(record.as_slice()).map_err(|cause| ControlError::Channel { id, cause })
+    };
+    Ok(records.map(decode).collect())
 }
 
 fn insert_epoch(connection: &Connection, number: u64, first: Position) -> rusqlite::Result<()> {
@@ -243,6 +314,7 @@ fn fresh_epoch(former: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::store::bookmarks::conformance::bookmark;
+    use crate::store::registry::conformance::channel;
 
     #[test]
     fn what_is_noted_is_there_when_it_is_opened_again() {
@@ -253,6 +325,7 @@ mod tests {
         let (key, epoch) = (control.key, control.epochs.current());
         control.set_oldest(Position(77)).expect("can be written");
         control.begin_epoch(Position(99)).expect("can be written");
+        control.put_channel(&channel("1", "shop")).expect("can be put");
         let changes = [("a", 1), ("b", 2)].map(|(name, number)| (name.to_owned(), Some(bookmark(number))));
         control.write_bookmarks(&Changes::from(changes)).expect("can be written");
         assert!(control.epochs.current() > epoch && control.epochs.contains(epoch));
@@ -264,6 +337,7 @@ mod tests {
             let again = Control::open(&path).expect("can be opened");
             assert_eq!((again.key, again.oldest().expect("can be read")), (key, Position(77)));
             assert_eq!(again.epochs, epochs);
+            assert_eq!(again.channels().expect("can be read"), [channel("1", "shop")]);
             let bookmarks = again.bookmarks().expect("can be read");
             assert_eq!(bookmarks, BTreeMap::from([("a".to_owned(), bookmark(1)), ("b".to_owned(), bookmark(2))]));
             assert_eq!(again.check().expect("can be read"), [""; 0]);
@@ -280,6 +354,50 @@ mod tests {
     }
 
     #[test]
+    fn a_control_file_of_version_2_has_no_channels_and_takes_them() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let path = folder.path().join("control.db");
+        let former = Connection::open(&path).expect("can be made");
+        let sql = "CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID; PRAGMA user_version = 2;
+                   CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTEGER NOT NULL) STRICT;
+                   INSERT INTO epoch VALUES (77, 1), (99, 8);
+                   INSERT INTO meta VALUES ('log', x'07070707070707070707070707070707'), ('oldest', 5)";
+        former.execute_batch(sql).expect("can be written");
+        drop(former);
+        let control = Control::open(&path).expect("can be opened");
+        assert_eq!((control.key, control.oldest().expect("can be read")), (HashKey([7; 16]), Position(5)));
+        assert_eq!(control.epochs, Epochs::new([(77, Position(1)), (99, Position(8))]));
+        assert_eq!(control.channels().expect("can be read"), []);
+        control.put_channel(&channel("1", "shop")).expect("can be put");
+        drop(control);
+        let again = Control::open(&path).expect("can be opened");
+        assert_eq!(again.channels().expect("can be read"), [channel("1", "shop")]);
+    }
+
+    #[test]
+    fn only_its_owner_can_read_a_control_file_and_its_copies() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let [path, copy] = ["control.db", "copy.db"].map(|name| folder.path().join(name));
+        drop(Control::open(&path).expect("can be made"));
+        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        // As an earlier version made it.
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("can be set");
+        Control::open(&path).and_then(|control| control.back_up(&copy)).expect("can be copied");
+        assert_eq!((mode(&path), mode(&copy)), (0o600, 0o600));
+    }
+
+    #[test]
+    fn a_channel_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let control = Control::open(&folder.path().join("control.db")).expect("can be made");
+        control.connection.lock().execute("INSERT INTO channel VALUES ('c-7', 's', x'ff')", []).expect("can be written");
+        let error = control.channels().expect_err("is damaged").to_string();
+        assert!(error.starts_with("control.db has a channel that cannot be read, c-7: "), "{error}");
+        assert_eq!(control.check().expect("can be read"), [error]);
+    }
+
+    #[test]
     fn a_control_file_of_version_1_has_one_epoch_from_the_first_position_on() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let path = folder.path().join("control.db");
@@ -292,7 +410,6 @@ mod tests {
             let control = Control::open(&path).expect("can be opened");
             assert_eq!((control.key, &control.epochs), (HashKey([7; 16]), &Epochs::new([(77, Position(1))])));
             assert_eq!(control.oldest().expect("can be read"), Position(5));
-            assert_eq!(control.bookmarks().expect("can be read"), BTreeMap::new());
         }
     }
 

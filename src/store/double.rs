@@ -2,8 +2,8 @@
 
 use super::memory::Memory;
 use super::{
-    AppendError, Claim, Error, Filter, Page, Position, Scan, SessionFacts, SessionFilter, SessionPage, Span, Stage, Staged,
-    Store, Stored,
+    AppendError, Claim, Deliveries, DeliveryId, Error, Filter, Page, Position, Scan, SessionFacts, SessionFilter, SessionPage,
+    Span, Stage, Staged, Store, Stored, Wanted,
 };
 use async_trait::async_trait;
 use prost_types::Timestamp;
@@ -39,6 +39,18 @@ impl<D: Double> Store for D {
 
     async fn scan(&self, after: Position, page: Page, filter: &Filter) -> Result<Scan, Error> {
         Double::scan(self, after, page, filter).await
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        self.memory().entry(position).await
+    }
+
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
+        self.memory().deliveries(after, wanted, limit).await
+    }
+
+    fn number(&self) -> u64 {
+        self.memory().number()
     }
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {

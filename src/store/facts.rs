@@ -2,6 +2,7 @@
 //!
 //! [`State::apply`] is pure: it needs no clock and no configuration, so that the same entries always give the same facts.
 
+use super::deliveries::{Delivery, DeliveryId, Stack, Told};
 use super::hash::HashKey;
 use super::{Position, SessionFilter, Stored};
 use crate::pb;
@@ -79,6 +80,9 @@ pub trait Facts {
 
     /// The session of the latest message accepted under a client's id, or under the id it has now.
     fn session_of_message(&self, id: &str) -> Option<Arc<pb::store::Session>>;
+
+    /// A delivery that is open, or a dead letter.
+    fn delivery(&self, id: DeliveryId) -> Option<Delivery>;
 }
 
 /// True while a session has not ended.
@@ -101,6 +105,7 @@ pub(super) struct State {
     conversations: HashMap<String, Conversation>,
     customers: HashMap<String, Latest<Arc<CustomerFacts>>>,
     ids: BTreeMap<IdKey, Option<Arc<pb::store::Session>>>,
+    deliveries: Told,
 }
 
 /// A message under one of its ids. The order makes the look-ups short that acceptance needs, however often a client sends one id.
@@ -264,7 +269,6 @@ impl State {
     }
 
     /// What ids are hashed with.
-    #[cfg(test)]
     pub(super) const fn key(&self) -> HashKey {
         self.key
     }
@@ -272,6 +276,7 @@ impl State {
     /// Takes in the next entry.
     pub(super) fn apply(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
+        self.deliveries.apply(stored);
         if let Some(carried) = &entry.carried {
             self.apply_carried(*position, carried);
         }
@@ -385,6 +390,7 @@ impl State {
     /// Drops the oldest entry, and every fact that no younger entry tells.
     pub(super) fn forget(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
+        self.deliveries.forget(stored);
         for key in id_keys(self.key, stored) {
             self.ids.remove(&key);
         }
@@ -498,6 +504,11 @@ impl State {
         self.conversations.get(conversation).map(|conversation| conversation.newest)
     }
 
+    /// What is told of deliveries.
+    pub(super) const fn deliveries(&self) -> &Told {
+        &self.deliveries
+    }
+
     /// The facts as a stage sees them.
     pub(super) const fn facts(&self) -> &dyn Facts {
         self
@@ -541,6 +552,11 @@ impl Facts for State {
         let (_, session) = self.with_id(id).max_by_key(|(key, _)| key.position)?;
         self.session(&session?.id)
     }
+
+    fn delivery(&self, id: DeliveryId) -> Option<Delivery> {
+        let Ok(found) = Stack { above: &[&self.deliveries], below: &() }.delivery(id);
+        found
+    }
 }
 
 #[cfg(test)]
@@ -569,9 +585,13 @@ mod tests {
     #[test]
     fn to_forget_the_oldest_leaves_what_the_others_tell() {
         let mut life = Life::new();
-        let entries = std::iter::repeat_with(|| life.frame()).flatten().take(200);
-        let log: Vec<_> =
-            entries.zip(1..).map(|(entry, position)| Stored { position: Position(position), entry: Arc::new(entry) }).collect();
+        let mut log = Vec::new();
+        while log.len() < 200 {
+            for entry in life.frame() {
+                log.push(Stored { position: Position(log.len() as u64 + 1), entry: Arc::new(entry) });
+                life.learn(&log[log.len() - 1..]);
+            }
+        }
         let told_by = |kept: &[Stored]| {
             let mut state = State::default();
             kept.iter().for_each(|stored| state.apply(stored));

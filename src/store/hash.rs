@@ -13,6 +13,11 @@ impl HashKey {
         Self(uuid::Uuid::new_v4().into_bytes())
     }
 
+    /// Tells logs apart where that need not be certain.
+    pub(crate) fn number(self) -> u64 {
+        self.hash(b"number")
+    }
+
     /// SipHash-1-3 of `bytes`.
     pub(crate) fn hash(self, bytes: &[u8]) -> u64 {
         let mut hasher = SipHasher13::new_with_key(&self.0);

@@ -5,12 +5,11 @@
 
 use super::bookmarks::{Bookmark, Bookmarks, Changes};
 use super::claims::Claims;
+use super::deliveries::{self, Deliveries, DeliveryId, Stack, Wanted};
 use super::facts::State;
 use super::hash::HashKey;
-use super::{
-    AppendError, Claim, Error, Facts as _, Filter, Page, Position, Scan, SessionFacts, SessionFilter, SessionPage, Span, Stage,
-    Staged, Store, Stored,
-};
+use super::{AppendError, Claim, Error, Filter, Page, Position, Registry, Scan, Span, Stage, Staged, Store, Stored};
+use super::{Facts as _, SessionFacts, SessionFilter, SessionPage};
 use crate::pb;
 use crate::wire;
 use async_trait::async_trait;
@@ -47,6 +46,8 @@ struct Shared {
     durable: watch::Sender<Position>,
     claims: Claims,
     bookmarks: Mutex<BTreeMap<String, Bookmark>>,
+    /// Channels by their ids.
+    channels: Mutex<BTreeMap<String, pb::Channel>>,
 }
 
 #[derive(Debug)]
@@ -86,6 +87,7 @@ impl Memory {
             durable: watch::Sender::new(Position::default()),
             claims: Claims::default(),
             bookmarks: Mutex::default(),
+            channels: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -114,6 +116,7 @@ impl Log {
         if let Some(session) = &entry.session {
             entry.previous_in_conversation = self.state.newest_of(&session.conversation_id).unwrap_or_default().0;
         }
+        deliveries::fill_lanes(&mut entry, self.state.key());
         self.end = self.end.next();
         let message_bytes = entry.message.as_ref().map_or(0, pb::CimMessage::encoded_len);
         let cost = entry.encoded_len() * ENTRY_EXPANSION + ENTRY_OVERHEAD;
@@ -188,6 +191,21 @@ impl Store for Memory {
         Ok(scan)
     }
 
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        Ok(self.log().get(position).cloned())
+    }
+
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
+        let log = self.log();
+        let stack = Stack { above: &[log.state.deliveries()], below: &() };
+        let Ok(found) = stack.deliveries(after, wanted, limit, log.end);
+        Ok(found)
+    }
+
+    fn number(&self) -> u64 {
+        self.log().state.key().number()
+    }
+
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         let log = self.log();
         let found = log.state.named(id).filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
@@ -253,11 +271,34 @@ impl Bookmarks for Memory {
     }
 }
 
+#[async_trait]
+impl Registry for Memory {
+    async fn channels(&self) -> Result<Vec<pb::Channel>, Error> {
+        Ok(self.shared.channels.lock().values().cloned().collect())
+    }
+
+    async fn put_channel(&self, channel: &pb::Channel) -> Result<(), Error> {
+        let mut channels = self.shared.channels.lock();
+        let is_taken = |other: &pb::Channel| other.id != channel.id && other.service_identifier == channel.service_identifier;
+        if channels.values().any(is_taken) {
+            return Err(Error::Unavailable { cause: "two channels of one service identifier".into() });
+        }
+        channels.insert(channel.id.clone(), channel.clone());
+        Ok(())
+    }
+
+    async fn remove_channel(&self, id: &str) -> Result<(), Error> {
+        self.shared.channels.lock().remove(id);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::bookmarks::conformance;
     use crate::store::conformance::{Life, Model, append, belonging, conforms, log, look, said};
+    use crate::store::registry::conformance::registers;
 
     #[tokio::test]
     async fn bookmarks_are_kept() {
@@ -265,6 +306,8 @@ mod tests {
     }
 
     conforms!(roomy: Memory::new(64 << 20), cramped: Memory::new(40 * ENTRY_OVERHEAD));
+
+    registers!(Memory::new(1));
 
     #[tokio::test]
     async fn the_newest_frame_is_kept_however_large_it_is() {
@@ -294,7 +337,8 @@ mod tests {
             let memory = Memory::new(entries * (ENTRY_OVERHEAD + 500));
             let mut life = Life::new();
             for i in 0..300 {
-                append(&memory, life.frame()).await;
+                let frame = life.frame();
+                life.learn(&append(&memory, frame).await);
                 if i % 7 == 0 {
                     let kept = log(&memory).await;
                     look(&memory, |facts| Model(&kept).assert_agrees(facts)).await;
@@ -308,7 +352,8 @@ mod tests {
         let memory = Memory::new(64 << 20);
         let mut life = Life::new();
         for _ in 0..100 {
-            append(&memory, life.frame()).await;
+            let frame = life.frame();
+            life.learn(&append(&memory, frame).await);
         }
         let mut log = memory.log();
         log.trim(0, 0);

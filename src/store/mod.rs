@@ -29,6 +29,7 @@ pub mod care;
 mod claims;
 mod clock;
 mod control;
+mod deliveries;
 mod disk;
 pub mod embedded;
 mod facts;
@@ -37,6 +38,7 @@ mod hash;
 mod index;
 mod log;
 pub mod memory;
+mod registry;
 mod sessions;
 mod tail;
 
@@ -47,11 +49,13 @@ pub(crate) mod double;
 #[cfg(test)]
 mod random;
 
+pub use deliveries::{Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, message_of};
 pub(crate) use facts::customer_numbers;
 use facts::{Common, Rank, is_active};
 pub use facts::{CustomerFacts, Facts, SessionFacts, SessionKey};
 pub use filter::Filter;
 pub(crate) use filter::Whereabouts;
+pub use registry::Registry;
 pub use sessions::{SessionFilter, SessionPage};
 
 use crate::pb;
@@ -198,7 +202,8 @@ impl Claim {
     }
 }
 
-/// Entries to append at once. Positions, times of acceptance and the threads of conversations are the engine's to fill in.
+/// Entries to append at once. Positions, times of acceptance, the threads of conversations and the lanes of deliveries that have none
+/// are the engine's to fill in.
 pub type Frame = Vec<pb::store::Entry>;
 
 /// Makes a frame from the present facts. It runs once and alone: nothing is staged between what it reads and what it returns. It
@@ -342,6 +347,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
             after = scan.reached;
         }
     }
+
+    /// The entry at a position, if it is durable and kept. Entries that are no messages are there, too.
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error>;
+
+    /// At most `limit` deliveries after `after`, in the order in which they were planned. It may stop before it has as many:
+    /// [`Deliveries::reached`] tells where to go on.
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error>;
+
+    /// Tells this log apart from others, in the names of its deliveries.
+    fn number(&self) -> u64;
 
     /// The message that has this id now. Ephemeral entries have no look-up.
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error>;

@@ -11,6 +11,7 @@
 //! the old one, which no longer changes, is written to the index as a whole, and is dropped once it can be found there. So whatever
 //! is looked up is in the young generation, in the old one or in the index, and in this order the first answer is the latest.
 
+use super::deliveries::{self, Deliveries, Delivery, DeliveryId, Stack, Wanted};
 use super::facts::State;
 use super::hash::HashKey;
 use super::index::{Index, IndexError, Lookup};
@@ -207,6 +208,7 @@ impl Tail {
                 let here = self.young.state.newest_of(&session.conversation_id).unwrap_or_default();
                 entry.previous_in_conversation = here.max(thread).0;
             }
+            deliveries::fill_lanes(&mut entry, self.key);
             self.end = self.end.next();
             let start = batch.bytes.len();
             batch.hints.push(Record::encode(&entry, i == last, self.key, &mut batch.bytes));
@@ -338,6 +340,23 @@ impl Tail {
         std::iter::once(&self.young.state).chain(self.old.as_ref().map(|old| &old.state))
     }
 
+    /// See [`Store::deliveries`](super::Store::deliveries).
+    pub(super) fn deliveries(
+        &self,
+        after: DeliveryId,
+        wanted: Wanted,
+        limit: usize,
+        index: &Index,
+    ) -> Result<Deliveries, IndexError> {
+        let above: Vec<_> = self.generations().map(State::deliveries).collect();
+        if after.planned_at > self.indexed_up_to() {
+            // Who keeps up need not ask the index.
+            let Ok(found) = Stack { above: &above, below: &() }.deliveries(after, wanted, limit, self.durable);
+            return Ok(found);
+        }
+        Stack { above: &above, below: &index.lookup()? }.deliveries(after, wanted, limit, self.durable)
+    }
+
     /// The newest message of a conversation's history, 0 if it has none; none for an unknown conversation.
     pub(super) fn newest_of(&self, conversation: &str, index: &Index) -> Result<Option<Position>, IndexError> {
         let mut known = None;
@@ -438,5 +457,16 @@ impl Facts for Layers<'_> {
         }
         let session = self.look_up(|lookup| lookup.session_of_message(id, self.tail.oldest))?;
         self.session(&session)
+    }
+
+    fn delivery(&self, id: DeliveryId) -> Option<Delivery> {
+        let above: Vec<_> = self.tail.generations().map(State::deliveries).collect();
+        let told = Stack { above: &above, below: &() }.delivery(id);
+        let Ok(in_tail) = told;
+        let settled = above.iter().find_map(|told| told.get(id).1).is_some_and(|progress| !progress.is_kept());
+        if in_tail.is_some() || settled {
+            return in_tail;
+        }
+        self.look_up(|lookup| Stack { above: &above, below: lookup }.delivery(id))
     }
 }

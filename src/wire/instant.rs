@@ -1,10 +1,15 @@
 //! Times of the documented JSON: epoch milliseconds, and the ISO 8601 forms that some clients send.
 
 use prost_types::Timestamp;
-use time::{Date, Month, PrimitiveDateTime, Time, UtcOffset};
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
 
 /// The first and the last second that a `google.protobuf.Timestamp` may hold: the years 1 to 9999.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+const MILLISECONDS: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// The time at `millis` since the epoch; any number of them.
 pub fn from_millis(millis: i64) -> Timestamp {
@@ -15,6 +20,13 @@ pub fn from_millis(millis: i64) -> Timestamp {
 pub fn to_millis(time: &Timestamp) -> i64 {
     let millis = i128::from(time.seconds) * 1000 + i128::from(time.nanos.div_euclid(1_000_000));
     millis.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+/// The time as RFC 3339, in UTC and to the millisecond. One that is not well-formed is that of the epoch.
+pub fn to_rfc3339(time: &Timestamp) -> String {
+    let nanos = i128::from(to_millis(time)) * 1_000_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(MILLISECONDS).unwrap_or_default()
 }
 
 /// True if `time` is well-formed and lies in the years 1 to 9999.
@@ -150,6 +162,12 @@ mod tests {
         ] {
             assert_eq!(parse_iso(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn times_are_written_with_milliseconds_in_utc() {
+        assert_eq!(to_rfc3339(&from_millis(1_677_151_053_950)), "2023-02-23T11:17:33.950Z");
+        assert_eq!(to_rfc3339(&from_millis(0)), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]

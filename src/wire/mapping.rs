@@ -11,13 +11,14 @@ use std::fs;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/mapping.md");
 
-const FILES: [&str; 3] = ["cim/v1/message.proto", "cim/v1/header.proto", "cim/v1/body.proto"];
+const FILES: [&str; 4] = ["cim/v1/message.proto", "cim/v1/header.proto", "cim/v1/body.proto", "cim/v1/channel.proto"];
 
 const HEAD: &str = "# JSON and protobuf, field by field
 
 Made from `proto/cim/v1` and the tables in `src/wire`; `cargo test --lib wire::mapping -- --ignored` makes it anew. How values are read
 and written is in [json.md](json.md). Keys stand in the order in which they are written; a key that is unset is `null`, and a list `[]`,
-where nothing else is said. What a message must have is in [accepting.md](accepting.md).
+where nothing else is said. What a message must have is in [accepting.md](accepting.md), and what a channel is in
+[channels.md](channels.md): unlike those of a message, objects of a channel have no other keys than those here.
 ";
 
 /// The table of each message that has one.
@@ -37,7 +38,7 @@ tables! {
     ContactBody, Contact, ContactName, ContactPhone, UrlBody, ButtonBody, Button, CarouselBody, CarouselElement, DefaultAction,
     ReceiptBody, ReceiptElement, ReceiptAddress, ReceiptSummary, ReceiptAdjustment, TemplateBody, TemplateLanguage, TemplateComponent,
     TemplateParameter, CustomBody, StructuredMessageBody, NotificationBody, DeliveryNotificationBody, DeletedNotificationBody, VoiceBody,
-    ActionBody, WrapupBody, CommentBody, EmailBody, FormDataBody, FormSentiment,
+    ActionBody, WrapupBody, CommentBody, EmailBody, FormDataBody, FormSentiment, Channel, Endpoint, Bot, DeliverySettings,
 }
 
 /// The names of each closed set.
@@ -54,6 +55,7 @@ macro_rules! names {
 
 names! {
     SenderType, ValueType, ButtonMessageType, CarouselMessageType, ComponentType, ParameterType, DeliveryStatus, ItemType,
+    ChannelMode, BotFormat, DeliveryOrder,
 }
 
 /// How a value stands in JSON, by the name of its codec.
@@ -76,6 +78,10 @@ fn form(codec: &str) -> String {
         "MapOrEmpty" => "object, free-form; `{}` where unset",
         "MapIfSet" => "object, free-form; left out where unset",
         "TextList" => "list of texts",
+        "Word" => "text; `\"\"` where unset",
+        "Span" => "time with its unit, such as `\"30s\"`; written in seconds",
+        "Moment" => "RFC 3339, to the millisecond",
+        "Secrets" => "list of texts; never written",
         "Kind" => "one of [SenderType](#sendertype); any other name is `SENDER_TYPE_OTHER` with `type_name`",
         _ => {
             let described = inside("Name")
@@ -114,6 +120,9 @@ fn message(page: &mut String, message: &MessageDescriptor) {
     writeln!(page, "\n## {}\n", message.name()).unwrap();
     if message.name() == "Body" {
         return body(page, message);
+    }
+    if message.name() == "SigningSecrets" {
+        return page.push_str("Read as the list of its `secrets` = 1.\n");
     }
     if message.name() == "GenericBody" {
         return page.push_str("`type` = 1 is the JSON key `type`; every other key is in `Body.extra_fields`.\n");

@@ -8,6 +8,7 @@
 //! and which [`codec`] knows its JSON. A codec does three things, each with a pass of its own: [`read`], [`mod@write`] and [`tidy`].
 
 mod body;
+mod channel;
 mod codec;
 mod header;
 mod instant;
@@ -22,7 +23,7 @@ mod tidy;
 mod write;
 
 pub use body::type_name;
-pub use instant::{from_millis, parse_iso, to_millis};
+pub use instant::{from_millis, parse_iso, to_millis, to_rfc3339};
 pub use text::SyntaxError;
 
 use crate::pb;
@@ -48,7 +49,7 @@ pub struct Bounds {
 }
 
 /// A message as read from JSON, and what of it could not be read. Only without violations is it what the client sent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Decoded {
     /// The message, normalised. What could not be read is unset.
     pub message: pb::CimMessage,
@@ -119,6 +120,44 @@ pub fn normalise(message: &mut pb::CimMessage, bounds: &Bounds) -> Violations {
     }
     message.exact_numbers = live;
     violations
+}
+
+/// Reads a channel from the gateway's JSON, nested at most `depth` containers deep, and tells what of it could not be read. Unlike a
+/// message it has no keys but those of the model.
+pub fn decode_channel(json: &[u8], depth: usize) -> Result<(pb::Channel, Violations), SyntaxError> {
+    let document = Document::parse(json, depth)?;
+    let mut reader = Reader::default();
+    let root = document.root();
+    let channel = match root.json() {
+        Json::Object(members) => pb::Channel::read(members, &Path::ROOT, &mut reader),
+        _ => {
+            reader.violations.add("", Reason::WrongType, format!("a channel is an object, found {}", root.describe()));
+            pb::Channel::default()
+        }
+    };
+    channel::report_inexact(&mut reader);
+    Ok((channel, reader.violations))
+}
+
+/// Writes a channel in the gateway's JSON, every key in its order, secrets left out.
+pub fn encode_channel(channel: &pb::Channel) -> Vec<u8> {
+    let exact = Exact::new();
+    let mut writer = Writer::new(&exact, 1024);
+    channel.write(&mut writer);
+    writer.into_text()
+}
+
+/// Writes attributes as the documented JSON has them: a list.
+pub fn encode_attributes(attributes: &[pb::Attribute]) -> Vec<u8> {
+    let exact = Exact::new();
+    let mut writer = Writer::new(&exact, 256);
+    writer.list(attributes, pb::Attribute::write);
+    writer.into_text()
+}
+
+/// As [`normalise`], for a channel.
+pub fn normalise_channel(channel: &mut pb::Channel, bounds: &Bounds) -> Violations {
+    channel::tidy(channel, bounds)
 }
 
 /// Drops the literals that the JSON does not use.

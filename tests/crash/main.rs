@@ -13,6 +13,7 @@
 //! and are ignored otherwise.
 
 mod chance;
+mod delivery;
 mod disks;
 mod expected;
 mod failing;

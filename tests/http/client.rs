@@ -91,7 +91,7 @@ impl Client {
 
     async fn body(&mut self, head: &Answer) -> Vec<u8> {
         match head.header("content-length") {
-            None if head.status == 204 => Vec::new(),
+            _ if head.status == 204 => Vec::new(),
             Some(length) => {
                 let mut body = vec![0; length.parse().unwrap()];
                 timeout(PATIENCE, self.socket.read_exact(&mut body)).await.expect("a body in time").unwrap();

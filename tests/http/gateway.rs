@@ -1,6 +1,7 @@
 //! A gateway on a port of its own.
 
 use crate::client::Client;
+use cim_gateway::channels::{self, Channels};
 use cim_gateway::feed::{self, Feed};
 use cim_gateway::http::{self, Settings};
 use cim_gateway::inbox::{Inbox, Reuse};
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 pub const MESSAGE_BYTES: usize = 256 * 1024;
 
+pub const CHANNEL_BYTES: usize = 8 * 1024;
+
 pub struct Gateway {
     pub address: SocketAddr,
     pub readiness: watch::Sender<Readiness>,
@@ -40,7 +43,9 @@ pub fn settings() -> Settings {
         json_depth: 64,
         filter_values: 8,
         history_page: 100,
+        channels_page: 10,
         reuse: Reuse::Renew,
+        delivery_wait: Duration::ZERO,
     }
 }
 
@@ -67,11 +72,23 @@ impl Gateway {
         Self::with_connections(settings, connections()).await
     }
 
+    /// A gateway that accepts nothing of channels that are not registered.
+    pub async fn requiring_registered(settings: Settings) -> Self {
+        Self::starting(settings, connections(), true).await
+    }
+
     pub async fn with_connections(settings: Settings, connections: listener::Settings) -> Self {
+        Self::starting(settings, connections, false).await
+    }
+
+    async fn starting(settings: Settings, connections: listener::Settings, require_registered: bool) -> Self {
         let store = Arc::new(Memory::new(128 << 20));
         let bounds = Bounds { free_form_depth: 24, list_length: 1000 };
         let limits = Limits { message_bytes: settings.message_bytes, id_bytes: 256, bounds };
-        let inbox = Inbox::new(store.clone(), limits, Duration::from_secs(60));
+        let channel_limits = channels::Limits { channel_bytes: CHANNEL_BYTES, id_bytes: 256, bounds };
+        let registry = channels::Settings { require_registered, most: 20, limits: channel_limits };
+        let channels = Channels::open(store.clone(), Vec::new(), registry).await.unwrap();
+        let inbox = Inbox::new(store.clone(), channels, limits, Duration::from_secs(60));
         let shutdown = CancellationToken::new();
         let feed =
             feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 10_000, max_streams: 2, cold_scans: 2 };

@@ -1,5 +1,6 @@
 //! The HTTP face over real sockets.
 
+mod channels;
 mod client;
 mod contract;
 mod gateway;

@@ -29,17 +29,20 @@ async fn without_origins_there_is_nothing_of_cors() {
 }
 
 #[tokio::test]
-async fn an_allowed_origin_may_post_and_listen() {
+async fn an_allowed_origin_may_post_and_listen_and_change_channels() {
     let gateway = gateway(&[ORIGIN, "http://localhost:3000"]).await;
     let mut client = gateway.connect().await;
-    for (path, method) in [("/ccm/message/receive", "POST"), ("/v1/notifications", "GET")] {
+    let channel = "/v1/channels/1";
+    for (path, method) in [("/ccm/message/receive", "POST"), ("/v1/notifications", "GET"), (channel, "PUT"), (channel, "DELETE")]
+    {
         let answer = client.ask("OPTIONS", path, &preflight(method)).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(ORIGIN)), "{path}");
         assert!(answer.header("access-control-allow-methods").unwrap().contains(method), "{path}");
-        assert_eq!(answer.header("access-control-allow-headers"), Some("content-type,last-event-id"), "{path}");
+        assert_eq!(answer.header("access-control-allow-headers"), Some("content-type,if-match,last-event-id"), "{path}");
     }
     let answer = client.ask("GET", "/v1/messages/none", &format!("origin: {ORIGIN}\r\n")).await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (404, Some(ORIGIN)));
+    assert_eq!(answer.header("access-control-expose-headers"), Some("retry-after,etag,location"));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tonic::{Code, Request};
 async fn bytes_that_are_no_message_are_the_callers_fault() {
     let gateway = Gateway::start().await;
     let client = gateway.client().await;
-    let message = SendMessageRequest { message: Some(hello("cut off")) }.encode_to_vec();
+    let message = SendMessageRequest { message: Some(hello("cut off")), delivery_wait: None }.encode_to_vec();
     let garbage = [
         b"\x0a\xff\xff\xff\xff\x0f".to_vec(),
         b"\xff".repeat(1000),
@@ -100,7 +100,7 @@ async fn a_stream_with_garbage_ends_and_what_came_before_it_counts() {
 async fn metadata_beyond_the_bound_is_refused() {
     let gateway = Gateway::start().await;
     let client = gateway.client().await;
-    let mut request = Request::new(SendMessageRequest { message: Some(hello("with a lot of metadata")) });
+    let mut request = Request::new(SendMessageRequest { message: Some(hello("with a lot of metadata")), delivery_wait: None });
     request.metadata_mut().insert("x-note", "x".repeat(100_000).parse().unwrap());
     soon("an answer", client.calls.clone().send_message(request)).await.unwrap_err();
     let other = gateway.client().await;

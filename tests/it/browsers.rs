@@ -37,7 +37,8 @@ async fn call(gateway: &Gateway, origin: &str, message: Option<CimMessage>) -> (
     let path = path("SendMessage");
     let head =
         format!("POST {path} HTTP/1.1\r\norigin: {origin}\r\ncontent-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n");
-    let (head, mut body) = answer(gateway, &head, &framed(&SendMessageRequest { message }.encode_to_vec())).await;
+    let (head, mut body) =
+        answer(gateway, &head, &framed(&SendMessageRequest { message, delivery_wait: None }.encode_to_vec())).await;
     let mut messages = Vec::new();
     const TRAILERS: u8 = 0x80;
     while !body.is_empty() {

@@ -176,7 +176,8 @@ async fn headers_up_to_the_bound_are_taken() {
     let gateway = Gateway::set("grpc.max_header_list", "4 KiB").start().await;
     let client = gateway.client().await;
     for (bytes, taken) in [(3000, true), (5000, false)] {
-        let mut request = tonic::Request::new(cim_gateway::pb::SendMessageRequest { message: Some(hello("hi")) });
+        let mut request =
+            tonic::Request::new(cim_gateway::pb::SendMessageRequest { message: Some(hello("hi")), delivery_wait: None });
         request.metadata_mut().insert("x-note", "x".repeat(bytes).parse().unwrap());
         let answer = soon("an answer", client.calls.clone().send_message(request)).await;
         assert_eq!(answer.is_ok(), taken, "{bytes} bytes: {answer:?}");

@@ -3,8 +3,10 @@
 mod bad_input;
 mod browsers;
 mod bulk;
+mod channels;
 mod commands;
 mod connections;
+mod delivery;
 mod discovery;
 mod history;
 mod limits;

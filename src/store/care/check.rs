@@ -75,7 +75,9 @@ impl Closed {
             file: "control.db".into(),
             offset: None,
             what: what.clone(),
-            means: "it says which log this is, its epochs and what is kept; --salvage makes it again from the log".into(),
+            means: "it says which log this is, its epochs and what is kept; --salvage makes it again from the log, with those of its channels \
+                    that can be read"
+                .into(),
             is_damage: true,
         }));
         let index = indexed(self, identity.key);
@@ -131,9 +133,9 @@ impl Closed {
                 return Ok(Identity { control: Some(control), key, epochs, oldest, wrong: None });
             }
             Ok((wrong, ..)) => format!("it is damaged: {}", wrong.join("; ")),
-            Err(version @ ControlError::Version(_)) => return Err(version.into()),
+            Err(error @ (ControlError::Version(_) | ControlError::Io(_))) => return Err(error.into()),
             Err(ControlError::Sqlite(rusqlite::Error::InvalidPath(_))) => "it is missing".to_owned(),
-            Err(error @ ControlError::Sqlite(_)) => error.to_string(),
+            Err(error @ (ControlError::Sqlite(_) | ControlError::Channel { .. })) => error.to_string(),
         };
         let headers = log::headers(&*self.disk)?;
         let Some(first) = headers.first() else { return Err(OpenError::NoStore(self.files.folder.clone())) };

@@ -80,12 +80,15 @@ impl Closed {
             Some(control) => control,
             None => {
                 let path = self.files.control();
+                let channels = if path.is_file() { Control::rescued_channels(&path) } else { Vec::new() };
                 if path.is_file() {
                     salvaged.keep(&path, &aside)?;
                     fs::remove_file(&path).map_err(io(&path, "removed"))?;
                 }
                 salvaged.written.push("control.db".into());
-                Control::make(&path, key, &epochs, oldest)?
+                let control = Control::make(&path, key, &epochs, oldest)?;
+                channels.iter().try_for_each(|channel| control.put_channel(channel))?;
+                control
             }
         };
         debug_assert_eq!(wrong.is_some(), !salvaged.written.is_empty());

@@ -5,7 +5,8 @@ use crate::store::conformance::{Life, Model, append, belonging, history, log as 
 use crate::store::embedded::{self, Embedded};
 use crate::store::index::Index;
 use crate::store::random::Random;
-use crate::store::{Store as _, Stored};
+use crate::store::registry::conformance::channel;
+use crate::store::{Registry as _, Store as _, Stored};
 use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -251,6 +252,22 @@ async fn a_control_file_that_is_missing_or_damaged_is_made_again() {
 }
 
 #[tokio::test]
+async fn a_control_file_that_is_made_again_keeps_the_channels_that_can_be_read() {
+    let (folder, before) = lived(20).await;
+    let path = folder.path().join("control.db");
+    let control = Control::open(&path).expect("can be opened");
+    control.put_channel(&channel("1", "shop")).expect("can be put");
+    drop(control);
+    let damaged = rusqlite::Connection::open(&path).expect("can be opened");
+    damaged.execute("INSERT INTO channel VALUES ('2', 'lost', x'ff')", []).expect("can be written");
+    drop(damaged);
+    let salvaged = salvage(&folder, &before).await;
+    assert_eq!((salvaged.lost.len(), salvaged.written), (0, vec!["control.db".to_owned()]));
+    let again = Control::open(&path).expect("can be opened");
+    assert_eq!(again.channels().expect("can be read"), [channel("1", "shop")]);
+}
+
+#[tokio::test]
 async fn an_index_that_differs_from_the_log_is_found_and_made_again() {
     let damages = [
         "UPDATE block SET offset = offset + 512 WHERE first = (SELECT min(first) FROM block)",
@@ -325,6 +342,7 @@ async fn a_backup_has_what_was_acknowledged_and_cursors_of_what_came_later_are_u
     for _ in 0..60 {
         append(&store, life.frame()).await;
     }
+    store.put_channel(&channel("1", "shop")).await.expect("can be put");
     let backed_up = read(&store).await;
     let span = store.span();
     let to = tempfile::tempdir().expect("a folder can be made");
@@ -341,6 +359,7 @@ async fn a_backup_has_what_was_acknowledged_and_cursors_of_what_came_later_are_u
     let there = read(&again).await;
     assert_eq!(there.len(), backed_up.len());
     assert!(there.iter().zip(&backed_up).all(|(there, then)| there.entry == then.entry));
+    assert_eq!(again.channels().await.expect("can be read"), [channel("1", "shop")]);
     let known = |store: &Embedded, position| store.knows(span.cursor(position));
     assert!(known(&again, Position(0)) && known(&again, Position(7)) && known(&again, span.end));
     assert!(!later.iter().any(|stored| known(&again, stored.position)));

@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use crate::store::claims::Claims;
-use crate::store::control::Control;
+use crate::store::control::{Control, ControlError};
 use crate::store::hash::HashKey;
 use crate::store::index::{Index, IndexError, Merge};
 use crate::store::log::{self, BatchHeader, LogError, Place, Segments, Spare, WriteError, Writer};
@@ -100,6 +100,12 @@ impl Core {
             Health::Failed { cause } => Err(Error::Unavailable { cause: cause.clone() }),
             Health::Serving | Health::Full { .. } => Ok(()),
         }
+    }
+
+    /// Changes control data. It has a file of its own, so it can be changed although the log has no room.
+    pub(super) fn changing(&self, change: impl FnOnce(&Control) -> Result<(), ControlError>) -> Result<(), Error> {
+        self.check_working()?;
+        Ok(change(&self.control)?)
     }
 
     // Acceptance

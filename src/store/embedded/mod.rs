@@ -22,12 +22,13 @@ pub(crate) use open::{Files, reindex_locked};
 pub use open::{OpenError, Opening, open, reindex};
 pub use options::Options;
 
-use self::core::Core;
+use self::core::{Core, unavailable};
 use super::bookmarks::{Bookmark, Bookmarks, Changes};
 use super::{
-    AppendError, Claim, Cursor, Error, Filter, Health, Page, Position, Scan, SessionFacts, SessionFilter, SessionPage, Span,
-    Stage, Staged, Store, Stored,
+    AppendError, Claim, Cursor, Deliveries, DeliveryId, Error, Filter, Health, Page, Position, Registry, Scan, SessionFacts,
+    SessionFilter, SessionPage, Span, Stage, Staged, Store, Stored, Wanted,
 };
+use crate::pb;
 use async_trait::async_trait;
 use prost_types::Timestamp;
 use std::collections::BTreeMap;
@@ -73,6 +74,22 @@ impl Store for Embedded {
         }
         let filter = filter.clone();
         self.core.apart(move |core| core.scan_log(after, page, &filter)).await
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        if let Some(stored) = self.core.shared_entry(position) {
+            return Ok(Some(stored));
+        }
+        self.core.apart(move |core| core.entry(position)).await
+    }
+
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
+        self.core.check_working()?;
+        self.core.apart(move |core| core.tail.lock().deliveries(after, wanted, limit, &core.index).map_err(unavailable)).await
+    }
+
+    fn number(&self) -> u64 {
+        self.core.key.number()
     }
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
@@ -131,5 +148,22 @@ impl Bookmarks for Embedded {
                 Ok(core.control.write_bookmarks(&changes)?)
             })
             .await
+    }
+}
+
+#[async_trait]
+impl Registry for Embedded {
+    async fn channels(&self) -> Result<Vec<pb::Channel>, Error> {
+        self.core.apart(|core| Ok(core.control.channels()?)).await
+    }
+
+    async fn put_channel(&self, channel: &pb::Channel) -> Result<(), Error> {
+        let channel = channel.clone();
+        self.core.apart(move |core| core.changing(|control| control.put_channel(&channel))).await
+    }
+
+    async fn remove_channel(&self, id: &str) -> Result<(), Error> {
+        let id = id.to_owned();
+        self.core.apart(move |core| core.changing(|control| control.remove_channel(&id))).await
     }
 }

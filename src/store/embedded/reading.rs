@@ -192,6 +192,12 @@ impl Core {
         self.index.lookup().and_then(|lookup| find(&lookup)).map_err(unavailable)
     }
 
+    /// The entry at `position`, if it is durable and readers share it.
+    pub(super) fn shared_entry(&self, position: Position) -> Option<Stored> {
+        let tail = self.tail.lock();
+        tail.get(position).filter(|_| (tail.oldest..=tail.durable).contains(&position)).cloned()
+    }
+
     /// The entry at `position`, if it is durable and kept.
     pub(super) fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
         {

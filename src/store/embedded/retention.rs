@@ -1,15 +1,16 @@
 //! Keeping the house: a spare segment, room on the disk, and letting go of what is old.
 
 use super::core::{Core, unavailable};
-use crate::pb::store::{Carried, Entry};
-use crate::store::index::to_pb;
+use crate::pb::store::{Carried, CarriedDelivery, Entry};
+use crate::store::deliveries::Below as _;
+use crate::store::index::{IndexError, to_pb};
 use crate::store::log::name_of;
-use crate::store::tail::Tail;
-use crate::store::{Error, Health, Position, SessionFacts, clock};
+use crate::store::tail::{Layers, Tail};
+use crate::store::{DeliveryId, Error, Facts as _, Frame, Health, Position, SessionFacts, Stored, clock, message_of};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Sessions that are carried forward in one frame.
+/// Sessions or deliveries that are carried forward in one frame.
 const CARRIED: usize = 64;
 
 /// What retention has to do.
@@ -125,12 +126,17 @@ impl Core {
         disk.sync().map_err(|error| failed(error.to_string()))
     }
 
-    /// Tells once more, at the end of the log, every session that has not ended and that only entries below `oldest` tell.
+    /// Tells once more, at the end of the log, every session that has not ended and every delivery that is not settled, and that only
+    /// entries below `oldest` tell.
     fn carry_forward(&self, oldest: Position) -> Result<(), Error> {
-        let sessions = self.lookup(|lookup| lookup.to_carry(oldest))?;
+        let (sessions, deliveries) = self.lookup(|lookup| Ok((lookup.to_carry(oldest)?, lookup.deliveries_to_carry(oldest)?)))?;
         let mut last = None;
         for sessions in sessions.chunks(CARRIED) {
-            last = self.carry(sessions)?.or(last);
+            last = self.carry(|tail| self.carried_sessions(tail, sessions))?.or(last);
+        }
+        for ids in deliveries.chunks(CARRIED) {
+            let messages = self.messages_of(ids)?;
+            last = self.carry(|tail| self.carried_deliveries(tail, &messages))?.or(last);
         }
         match last {
             Some(position) => self.wait_until_indexed(position),
@@ -138,48 +144,80 @@ impl Core {
         }
     }
 
-    fn carry(&self, sessions: &[String]) -> Result<Option<Position>, Error> {
-        let durable = {
+    /// Appends the frame that `tell` makes, durably; its last position, unless it is empty.
+    fn carry(&self, tell: impl FnOnce(&Tail) -> Result<Frame, IndexError>) -> Result<Option<Position>, Error> {
+        let staged = {
             let mut tail = self.tail.lock();
-            let mut frame = Vec::new();
-            {
-                let lookup = self.index.lookup().map_err(unavailable)?;
-                for id in sessions {
-                    let told = tail.generations().find_map(|state| state.sessions().get(id));
-                    let (position, SessionFacts { session, last_activity }) = match told {
-                        // What is durable and not indexed yet is young, and stays.
-                        Some(latest) if latest.told <= tail.durable => continue,
-                        // It may never get to the disk; then what is carried here does not either, and nothing goes.
-                        Some(latest) => (latest.position, latest.fact.clone()),
-                        None => match lookup.session_and_position(id).map_err(unavailable)? {
-                            Some(found) => found,
-                            None => continue,
-                        },
-                    };
-                    let told = tail.generations().find_map(|state| state.customers().get(&session.customer_id));
-                    let customer = match told {
-                        Some(latest) => Some(latest.fact.clone()),
-                        None => lookup.customer(&session.customer_id).map_err(unavailable)?,
-                    };
-                    let carried = Carried {
-                        session: Some(session.as_ref().clone()),
-                        position: position.0,
-                        customer: customer.map(|facts| to_pb(&facts)),
-                        last_activity: Some(last_activity),
-                    };
-                    frame.push(Entry { carried: Some(carried), ..Entry::default() });
-                }
-            }
+            let frame = tell(&tail).map_err(unavailable)?;
             if frame.is_empty() {
                 return Ok(None);
             }
             let (stored, durable) = tail.stage(frame, None, &self.index).map_err(unavailable)?;
             stored.last().map(|stored| (stored.position, durable))
         };
-        let Some((position, durable)) = durable else { return Ok(None) };
+        let Some((position, durable)) = staged else { return Ok(None) };
         self.to_write.notify_one();
         durable.blocking_recv().unwrap_or_else(|_| Err(Error::Unavailable { cause: "the store was closed".into() }))?;
         Ok(Some(position))
+    }
+
+    fn carried_sessions(&self, tail: &Tail, sessions: &[String]) -> Result<Frame, IndexError> {
+        let lookup = self.index.lookup()?;
+        let mut frame = Vec::new();
+        for id in sessions {
+            let told = tail.generations().find_map(|state| state.sessions().get(id));
+            let (position, SessionFacts { session, last_activity }) = match told {
+                // What is durable and not indexed yet is young, and stays.
+                Some(latest) if latest.told <= tail.durable => continue,
+                // It may never get to the disk; then what is carried here does not either, and nothing goes.
+                Some(latest) => (latest.position, latest.fact.clone()),
+                None => match lookup.session_and_position(id)? {
+                    Some(found) => found,
+                    None => continue,
+                },
+            };
+            let told = tail.generations().find_map(|state| state.customers().get(&session.customer_id));
+            let customer = match told {
+                Some(latest) => Some(latest.fact.clone()),
+                None => lookup.customer(&session.customer_id)?,
+            };
+            let carried = Carried {
+                session: Some(session.as_ref().clone()),
+                position: position.0,
+                customer: customer.map(|facts| to_pb(&facts)),
+                last_activity: Some(last_activity),
+                delivery: None,
+            };
+            frame.push(Entry { carried: Some(carried), ..Entry::default() });
+        }
+        Ok(frame)
+    }
+
+    /// The deliveries with their messages, which go with the segment they stand in.
+    fn messages_of(&self, ids: &[DeliveryId]) -> Result<Vec<(DeliveryId, Stored)>, Error> {
+        let mut messages = Vec::with_capacity(ids.len());
+        for id in ids {
+            let Some(delivery) = self.lookup(|lookup| lookup.delivery(*id))? else { continue };
+            messages.extend(self.entry(delivery.message)?.map(|stored| (*id, stored)));
+        }
+        Ok(messages)
+    }
+
+    /// Those that are still open.
+    fn carried_deliveries(&self, tail: &Tail, messages: &[(DeliveryId, Stored)]) -> Result<Frame, IndexError> {
+        let facts = Layers::new(tail, &self.index);
+        let mut frame = Vec::new();
+        for (id, stored) in messages {
+            let Some(delivery) = facts.delivery(*id).filter(|delivery| delivery.progress.is_open()) else { continue };
+            let carried = CarriedDelivery {
+                delivery: Some(delivery.to_pb()),
+                step: Some(delivery.progress.to_pb(*id)),
+                message: message_of(&stored.entry).cloned(),
+            };
+            let carried = Carried { position: id.planned_at.0, delivery: Some(carried), ..Carried::default() };
+            frame.push(Entry { carried: Some(carried), ..Entry::default() });
+        }
+        facts.into_failure().map_or(Ok(frame), Err)
     }
 
     /// Waits until the index has taken `position` in.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::bookmarks::conformance;
 use crate::store::conformance::{append, conforms, said};
+use crate::store::registry::conformance::{channel, registers};
 use crate::store::{Claim, Filter, SessionFacts, SessionFilter, SessionPage};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -67,6 +68,18 @@ impl Store for InFolder {
         self.engine.scan(after, page, filter).await
     }
 
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        self.engine.entry(position).await
+    }
+
+    async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
+        self.engine.deliveries(after, wanted, limit).await
+    }
+
+    fn number(&self) -> u64 {
+        self.engine.number()
+    }
+
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         self.engine.message(id).await
     }
@@ -96,7 +109,24 @@ impl Store for InFolder {
     }
 }
 
+#[async_trait]
+impl Registry for InFolder {
+    async fn channels(&self) -> Result<Vec<pb::Channel>, Error> {
+        self.engine.channels().await
+    }
+
+    async fn put_channel(&self, channel: &pb::Channel) -> Result<(), Error> {
+        self.engine.put_channel(channel).await
+    }
+
+    async fn remove_channel(&self, id: &str) -> Result<(), Error> {
+        self.engine.remove_channel(id).await
+    }
+}
+
 conforms!(roomy: roomy(), cramped: cramped());
+
+registers!(roomy());
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_room_for_the_index_nothing_new_is_accepted_and_all_is_found_until_there_is_some() {
@@ -157,4 +187,18 @@ async fn bookmarks_are_kept_over_a_restart() {
     drop(engine);
     let engine = open(folder.path(), small(), &|_| {}).expect("can be opened again");
     assert_eq!(engine.bookmarks().await, Ok(written));
+}
+
+#[tokio::test]
+async fn what_is_registered_is_there_when_the_store_is_opened_again() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be made");
+    for (id, service_identifier) in [("1", "shop"), ("2", "help")] {
+        engine.put_channel(&channel(id, service_identifier)).await.expect("can be put");
+    }
+    engine.remove_channel("2").await.expect("can be removed");
+    engine.close();
+    drop(engine);
+    let again = open(folder.path(), small(), &|_| {}).expect("can be opened");
+    assert_eq!(again.channels().await.expect("can be read"), [channel("1", "shop")]);
 }

@@ -84,7 +84,7 @@ impl<'i> Lookup<'i> {
         Self { index, connection: Some(connection) }
     }
 
-    fn connection(&self) -> &Connection {
+    pub(super) fn connection(&self) -> &Connection {
         self.connection.as_ref().expect("it is only taken when this is dropped")
     }
 

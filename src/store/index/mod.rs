@@ -4,6 +4,7 @@
 //! takes what is durable. What it lacks after a crash is replayed from the log; when it is damaged or of another version it is made
 //! again from nothing. `sqlite3` reads it.
 
+mod deliveries;
 mod ids;
 mod lookup;
 mod write;

@@ -69,3 +69,24 @@ CREATE TABLE run (
     entries INTEGER NOT NULL,
     filter BLOB NOT NULL
 ) STRICT;
+
+-- Deliveries that are not settled, and dead letters.
+CREATE TABLE delivery (
+    planned_at INTEGER NOT NULL,
+    -- 1 for the connector, 2 for the bot.
+    endpoint INTEGER NOT NULL,
+    channel_id TEXT NOT NULL,
+    -- Deliveries of one endpoint that have it in common are made one after the other.
+    lane INTEGER NOT NULL,
+    -- The entry that has the message.
+    message INTEGER NOT NULL,
+    -- The entry that tells it: a later one if it was carried forward.
+    told INTEGER NOT NULL,
+    -- A cim.store.v1.DeliveryState: 1 and 2 are open, 5 is a dead letter.
+    state INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    PRIMARY KEY (planned_at, endpoint)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_lane ON delivery (lane) WHERE state IN (1, 2);
+CREATE INDEX delivery_dead ON delivery (planned_at, endpoint) WHERE state = 5;

@@ -1,7 +1,7 @@
 //! Taking the log in, and letting go of what is no longer kept.
 
 use super::ids::{self, Row};
-use super::{Index, IndexError, position};
+use super::{Index, IndexError, deliveries, position};
 use crate::pb;
 use crate::store::facts::{CustomerFacts, Latest, SessionFacts, SessionKey, State};
 use crate::store::log::Block;
@@ -22,6 +22,7 @@ impl Index {
         let numbers = self.write_sessions(&transaction, state)?;
         write_conversations(&transaction, state)?;
         write_customers(&transaction, state)?;
+        deliveries::write(&transaction, state.deliveries())?;
         write_blocks(&transaction, blocks)?;
         let rows = state.ids().iter().map(|(key, session)| Row {
             key: *key,
@@ -106,6 +107,7 @@ impl Index {
              AND NOT EXISTS (SELECT 1 FROM session WHERE conversation_id = conversation.id)",
             [below],
         )?;
+        transaction.execute("DELETE FROM delivery WHERE told < ?1", [below])?;
         transaction.execute("DELETE FROM block WHERE end <= ?1", [below])?;
         let runs = self.runs();
         let (gone, kept): (Vec<_>, Vec<_>) = runs.iter().cloned().partition(|run| run.last < oldest);

@@ -37,7 +37,7 @@ impl Client {
 
     /// Sends a message, whatever the answer.
     pub async fn try_send(&self, message: impl Into<Option<CimMessage>>) -> Result<SendMessageResponse, Status> {
-        let request = SendMessageRequest { message: message.into() };
+        let request = SendMessageRequest { message: message.into(), ..SendMessageRequest::default() };
         let mut calls = self.calls.clone();
         soon("an answer to SendMessage", calls.send_message(request)).await.map(tonic::Response::into_inner)
     }

@@ -6,6 +6,7 @@ pub mod messages;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod receiver;
 
 use std::future::Future;
 use std::time::Duration;

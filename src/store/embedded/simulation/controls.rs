@@ -42,7 +42,6 @@ fn a_disk_that_lies_is_refused_where_the_index_knows_better() {
 }
 
 #[test]
-// By the batch after the gap, or by the segment after it: that depends on how long the entries are.
 #[should_panic(expected = "is damaged at byte")]
 fn a_disk_that_lies_is_refused_where_a_later_batch_knows_better() {
     lose_power(|world, random| {

@@ -6,7 +6,7 @@ use crate::store::Position;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-const TABLES: [(&str, &str); 5] = [
+const TABLES: [(&str, &str); 6] = [
     ("meta", "SELECT * FROM meta"),
     (
         "session",
@@ -16,6 +16,7 @@ const TABLES: [(&str, &str); 5] = [
     // A message that is gone is none.
     ("conversation", "SELECT id, iif(newest < ?1, 0, newest) FROM conversation"),
     ("customer", "SELECT * FROM customer"),
+    ("delivery", "SELECT * FROM delivery"),
     ("block", "SELECT * FROM block"),
 ];
 

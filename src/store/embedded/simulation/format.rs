@@ -4,8 +4,10 @@ use super::super::open::{Files, open_on};
 use super::callers::Callers;
 use super::machine::small;
 use super::world::{World, read, scan};
+use crate::pb;
 use crate::store::disk::Directory;
 use crate::store::random::Random;
+use crate::store::registry::conformance::channel;
 use crate::store::{Filter, Page, Stored, clock};
 use futures::FutureExt as _;
 use prost::Message as _;
@@ -13,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Stores as versions of the format wrote them, without their index, each in a folder of its own; `entries.txt` tells what is in it.
-/// Version 2 has the same log as version 1 and another control file.
+/// Version 2 has the same log as version 1 and another control file; since version 3 it holds channels.
 fn samples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store")
 }
 
 /// The version that this gateway writes.
-const VERSION: &str = "v2";
+const VERSION: &str = "v3";
 
 const SAMPLED: [&str; 2] = ["control.db", "log"];
 
@@ -58,7 +60,17 @@ fn told(folder: &Path) -> String {
     let files = Files { folder: folder.to_owned() };
     let core = open_on(Arc::new(log), &files, small(), &|_| {}).unwrap_or_else(|error| panic!("cannot be opened: {error}"));
     let page = Page { entries: 100, bytes: usize::MAX };
-    read(|after| scan(&core, after, page, &Filter::default())).iter().map(line).collect()
+    let mut told: String = read(|after| scan(&core, after, page, &Filter::default())).iter().map(line).collect();
+    for channel in core.control.channels().expect("can be read") {
+        told.push_str(&format!("{:?} is the channel {:?}\n", channel.service_identifier, channel.id));
+        assert_eq!(channel, registered(&channel.id), "its secrets, too");
+    }
+    told
+}
+
+/// A channel of a sample.
+fn registered(id: &str) -> pb::Channel {
+    channel(id, &format!("the channel {id}"))
 }
 
 #[test]
@@ -75,7 +87,7 @@ fn a_store_that_an_earlier_version_wrote_reads_as_it_did() {
         versions.extend(sample.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
     versions.sort_unstable();
-    assert_eq!(versions, ["v1", VERSION]);
+    assert_eq!(versions, ["v1", "v2", VERSION]);
 }
 
 /// Writes the sample: by hand, once for each version of the format.
@@ -99,6 +111,7 @@ fn write_the_sample() {
             core.seal();
         }
     }
+    core.control.put_channel(&registered("1")).expect("can be put");
     drop(core);
     let sample = samples().join(VERSION);
     assert!(!sample.exists(), "{} is there: what is written stays", sample.display());

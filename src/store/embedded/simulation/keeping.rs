@@ -10,7 +10,7 @@ use crate::pb;
 use crate::pb::store::{Entry, Session, Submission};
 use crate::store::conformance::{Model, belonging, said};
 use crate::store::random::Random;
-use crate::store::{Error, Facts, Filter, Frame, Page, Position, SessionKey, Stored};
+use crate::store::{Delivery, Error, Facts, Filter, Frame, Page, Position, Progress, SessionKey, Stored, message_of};
 use prost_types::Timestamp;
 use std::collections::HashMap;
 
@@ -75,7 +75,20 @@ impl Kept {
             for session in sessions.values().filter(|session| session.ended_at.is_none()) {
                 assert_tells(facts, &model, session);
             }
+            for id in model.planned() {
+                // Dead letters go with the log.
+                let open = |delivery: Option<Delivery>| delivery.map(|it| it.progress).filter(Progress::is_open);
+                assert_eq!(open(facts.delivery(id)), open(model.delivery(id)), "{id:?} is open until it is settled");
+            }
         });
+        // What is to be delivered is still there.
+        for id in model.planned() {
+            let found = self.world.core().look(|facts| facts.delivery(id)).filter(|delivery| delivery.progress.is_open());
+            let Some(delivery) = found else { continue };
+            let carrier = self.world.core().entry(delivery.message).expect("can be read").expect("is kept");
+            let planned = self.all.iter().find(|stored| stored.position == id.planned_at).expect("is known");
+            assert_eq!(message_of(&carrier.entry), planned.entry.message.as_ref(), "{id:?}");
+        }
     }
 }
 

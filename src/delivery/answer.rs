@@ -1,0 +1,89 @@
+//! What a receiver's answer says beyond its status.
+
+use crate::pb::DeliveryStatus;
+use serde_json::Value;
+
+/// What an answer reports of the message that it answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// What became of it, if the answer is a delivery notification.
+    pub(super) status: Option<DeliveryStatus>,
+    /// Why.
+    pub(super) reason_code: Option<String>,
+    /// More about it.
+    pub(super) text: Option<String>,
+}
+
+impl Report {
+    /// Reads a delivery notification, bare or as a whole message. Anything else reports nothing: receivers answer what they like.
+    pub(super) fn read(body: &[u8]) -> Self {
+        let Ok(answer) = serde_json::from_slice::<Value>(body) else { return Self::default() };
+        let body = answer.get("body").filter(|body| body.is_object()).unwrap_or(&answer);
+        if body.get("type").and_then(Value::as_str) != Some("DELIVERYNOTIFICATION") {
+            return Self::default();
+        }
+        let status = body.get("status").and_then(Value::as_str).and_then(status);
+        let text = |key| match body.get(key) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        Self { status, reason_code: text("reasonCode"), text: text("markdownText") }
+    }
+
+    /// True if it says that the message has failed, whatever the HTTP status was.
+    pub(super) fn failed(&self) -> bool {
+        self.status == Some(DeliveryStatus::Failed)
+    }
+}
+
+fn status(name: &str) -> Option<DeliveryStatus> {
+    DeliveryStatus::from_str_name(&format!("DELIVERY_STATUS_{}", name.to_ascii_uppercase()))
+        .filter(|status| *status != DeliveryStatus::Unspecified)
+}
+
+/// The beginning of an answer, for people to read: at most `most` bytes, without what does not print.
+pub(super) fn excerpt(body: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(most)]);
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(answer: &Value) -> Report {
+        Report::read(answer.to_string().as_bytes())
+    }
+
+    #[test]
+    fn a_delivery_notification_is_read_bare_or_as_a_message() {
+        let bare = json!({ "type": "DELIVERYNOTIFICATION", "status": "failed", "reasonCode": 131_026, "markdownText": "no such number" });
+        let report = Report {
+            status: Some(DeliveryStatus::Failed),
+            reason_code: Some("131026".into()),
+            text: Some("no such number".into()),
+        };
+        assert_eq!(read(&bare), report);
+        assert_eq!(read(&json!({ "id": "x", "header": {}, "body": bare })), report);
+        assert!(report.failed());
+    }
+
+    #[test]
+    fn anything_else_reports_nothing() {
+        for body in [&b""[..], b"OK", b"{}", b"[]", b"null", b"\xff", br#"{"status":"FAILED"}"#, br#"{"body":{"type":"PLAIN"}}"#]
+        {
+            assert_eq!(Report::read(body), Report::default());
+        }
+        let odd = json!({ "type": "DELIVERYNOTIFICATION", "status": 7, "reasonCode": {}, "markdownText": "" });
+        assert_eq!(read(&odd), Report::default());
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_prints() {
+        assert_eq!(excerpt(b"a\r\nb\x00c", 100), "a  b c");
+        assert_eq!(excerpt("ää".as_bytes(), 3), "ä\u{fffd}");
+        assert_eq!(excerpt(b"abc", 0), "");
+    }
+}

@@ -1,0 +1,220 @@
+//! One attempt: the message is read, put into the form that its receiver takes, and sent.
+
+use super::Settings;
+use super::answer::{Report, excerpt};
+use super::bot;
+use super::lanes::{Start, Terms};
+use super::verdict::Verdict;
+use crate::channels::Channels;
+use crate::pb;
+use crate::pb::store::{Attempt, DeliveryState, Endpoint};
+use crate::pb::{BotFormat, DeliveryOrder};
+use crate::store::{self, DeliveryName, Store, Stored, Wanted, message_of};
+use crate::webhook::{Client, Failure, Id, Post, Secret, TraceParent, Url};
+use crate::{message, wire};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use prost_types::Timestamp;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
+
+/// How long typing is worth telling.
+const TYPING_LASTS: Duration = Duration::from_secs(5);
+
+/// Tells a receiver that earlier messages may have come before this one although they were sent later.
+const LATE: HeaderName = HeaderName::from_static("cim-late");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What attempts need.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) channels: Channels,
+    pub(super) client: Client,
+    pub(super) settings: Settings,
+}
+
+/// An attempt that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) start: Start,
+    pub(super) end: End,
+}
+
+/// How an attempt has ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It came to a verdict.
+    Decided(Box<Decided>),
+    /// It could not be made: the store cannot be read at the moment.
+    Postponed,
+    /// There is nothing to attempt any more.
+    Settled,
+}
+
+/// What is known after an attempt.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) stored: Stored,
+    pub(super) verdict: Verdict,
+    pub(super) terms: Terms,
+    pub(super) attempt: Attempt,
+    pub(super) report: Report,
+    /// Messages that the receiver answered with.
+    pub(super) answers: Vec<bot::Answer>,
+}
+
+impl Sender {
+    pub(super) async fn attempt(&self, start: Start) -> Ended {
+        let end = match self.message(&start).await {
+            Ok(Some(stored)) => End::Decided(Box::new(self.send(&start, stored).await)),
+            Ok(None) => End::Settled,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a message cannot be read to be delivered");
+                End::Postponed
+            }
+        };
+        Ended { start, end }
+    }
+
+    /// The entry with the message; none if the delivery is settled, or the log has let go of the message.
+    async fn message(&self, start: &Start) -> Result<Option<Stored>, store::Error> {
+        if let Some(stored) = self.store.entry(start.delivery.message).await? {
+            return Ok(Some(stored));
+        }
+        // It may have been carried forward.
+        let now = self.store.deliveries(start.delivery.id.before(), Wanted::Lane(start.delivery.lane), 1).await?;
+        match now.found.into_iter().find(|delivery| delivery.id == start.delivery.id) {
+            Some(delivery) => self.store.entry(delivery.message).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn send(&self, start: &Start, stored: Stored) -> Decided {
+        let began_at = Timestamp::from(SystemTime::now());
+        let begun = Instant::now();
+        let age = age(&stored, &began_at);
+        let once = stored.entry.ephemeral;
+        let snapshot = self.channels.snapshot();
+        let channel = snapshot.by_id(&start.key.channel_id);
+        let strict = channel
+            .is_some_and(|channel| channel.delivery.as_ref().is_some_and(|delivery| delivery.order() == DeliveryOrder::Strict));
+        let terms = Terms { strict, expired: age >= self.settings.max_age, once };
+        let mut decided = Decided {
+            verdict: Verdict::Refused,
+            terms,
+            attempt: Attempt { began_at: Some(began_at), ..Attempt::default() },
+            report: Report::default(),
+            answers: Vec::new(),
+            stored,
+        };
+        if once && age >= TYPING_LASTS {
+            decided.verdict = Verdict::MessageFailed { retry_after: None };
+            decided.attempt.failure = "it is too old to be of use".into();
+            return decided;
+        }
+        let Some((channel, endpoint)) = channel.and_then(|channel| Some((channel, endpoint(channel, start.key.endpoint)?)))
+        else {
+            decided.attempt.failure = "its channel has no such webhook any more".into();
+            decided.report.reason_code = Some("404".into());
+            decided.report.text = Some(decided.attempt.failure.clone());
+            return decided;
+        };
+        let Ok(url) = Url::parse(&endpoint.uri) else {
+            decided.verdict = Verdict::EndpointFailed { retry_after: None };
+            decided.attempt.failure = "its address cannot be read".into();
+            return decided;
+        };
+        let Some(message) = message_of(&decided.stored.entry) else { return decided };
+        let takes_envelopes =
+            start.key.endpoint == Endpoint::Bot && channel.bot.as_ref().is_some_and(|bot| bot.format() == BotFormat::Bot);
+        let body = if takes_envelopes { bot::envelope(message) } else { wire::encode(message) };
+        let name = DeliveryName { log: self.store.number(), id: start.delivery.id };
+        let id = Id::new(name.to_string()).expect("base64 is visible and has no full stop");
+        let mut headers = HeaderMap::new();
+        if start.delivery.progress.state == DeliveryState::Parked {
+            headers.insert(LATE, HeaderValue::from_static("true"));
+        }
+        let secrets = secrets(endpoint);
+        let configured =
+            channel.delivery.as_ref().and_then(|delivery| delivery.timeout).and_then(|it| Duration::try_from(it).ok());
+        let timeout = if once { Some(TYPING_LASTS) } else { configured };
+        let post = Post {
+            url: &url,
+            id: &id,
+            content_type: JSON,
+            body: body.into(),
+            secrets: &secrets,
+            trace: TraceParent::new(),
+            headers,
+            timeout,
+        };
+        let outcome = self.client.post(post).await;
+        decided.verdict = Verdict::of(&outcome);
+        decided.attempt.millis = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+        match outcome {
+            Ok(answer) => {
+                decided.attempt.status = answer.status.into();
+                decided.attempt.answer = excerpt(&answer.body, self.settings.excerpt);
+                decided.report = Report::read(&answer.body);
+                if takes_envelopes && decided.verdict == Verdict::Delivered {
+                    decided.answers = bot::answers(&answer.body);
+                }
+                if decided.report.failed() && matches!(decided.verdict, Verdict::Delivered | Verdict::Accepted) {
+                    // It was heard, and says that it will come to nothing.
+                    decided.verdict = Verdict::Refused;
+                } else if decided.verdict == Verdict::Refused && decided.report.reason_code.is_none() {
+                    decided.report.reason_code = Some("400".into());
+                    decided.report.text = Some(format!("the receiver answered {}", answer.status));
+                }
+            }
+            Err(failure) => {
+                decided.attempt.status = status_of(&failure).map_or(0, Into::into);
+                decided.attempt.failure = failure.to_string();
+            }
+        }
+        if matches!(decided.verdict, Verdict::MessageFailed { .. } | Verdict::EndpointFailed { .. } | Verdict::Gone) {
+            decided.report.text.get_or_insert_with(|| match &*decided.attempt.failure {
+                "" => format!("the receiver answered {}", decided.attempt.status),
+                failure => failure.to_owned(),
+            });
+        }
+        decided
+    }
+}
+
+fn age(stored: &Stored, now: &Timestamp) -> Duration {
+    let millis = wire::to_millis(now).saturating_sub(stored.entry.accepted_at.as_ref().map_or(0, wire::to_millis));
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// A webhook of a channel.
+pub(super) fn endpoint(channel: &pb::Channel, which: Endpoint) -> Option<&pb::Endpoint> {
+    match which {
+        Endpoint::Connector => channel.connector.as_ref(),
+        Endpoint::Bot => channel.bot.as_ref()?.endpoint.as_ref(),
+        Endpoint::Unspecified => None,
+    }
+}
+
+/// The secrets of an endpoint, which were checked when it was registered.
+fn secrets(endpoint: &pb::Endpoint) -> Vec<Secret> {
+    let secrets = endpoint.signing_secrets.iter().flat_map(|secrets| &secrets.secrets);
+    secrets.filter_map(|secret| Secret::parse(secret).ok()).collect()
+}
+
+fn status_of(failure: &Failure) -> Option<u16> {
+    match failure {
+        Failure::ResponseTimeout { status, .. }
+        | Failure::Reset { status, .. }
+        | Failure::TooLarge { status, .. }
+        | Failure::Malformed { status, .. } => *status,
+        _ => None,
+    }
+}
+
+/// True if the message of an entry is typing.
+pub(super) fn is_typing(stored: &Stored) -> bool {
+    message_of(&stored.entry).is_some_and(message::is_typing)
+}

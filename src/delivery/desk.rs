@@ -1,0 +1,203 @@
+//! The desk: shows deliveries that are not settled, and takes decisions about them.
+
+use crate::error::Error;
+use crate::pb::store::{self, DeliveryState, Entry};
+use crate::store::{
+    AppendError, Deliveries, Delivery, DeliveryId, DeliveryName, Facts, Progress, Store, Stored, Wanted, message_of,
+};
+use crate::violation::Violations;
+use prost_types::Timestamp;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Most dead letters that are redriven at once.
+pub const REDRIVEN: usize = 1000;
+
+/// Deliveries that are read from the store at once.
+const PAGE: usize = 500;
+
+/// A delivery and the entry that has its message; none if the log has let go of it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// Its id, as its receiver sees it.
+    pub name: DeliveryName,
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The entry with its message.
+    pub message: Option<Stored>,
+}
+
+impl Shown {
+    /// The id of the message; empty if the log has let go of it.
+    pub fn message_id(&self) -> &str {
+        let message = self.message.as_ref().and_then(|stored| message_of(&stored.entry));
+        message.and_then(|message| message.id.as_deref()).unwrap_or_default()
+    }
+}
+
+/// A page of deliveries.
+#[derive(Debug, Clone)]
+pub struct DeliveryPage {
+    /// The deliveries.
+    pub deliveries: Vec<Shown>,
+    /// Where the next page begins; none on the last.
+    pub next: Option<DeliveryId>,
+}
+
+/// Which dead letters are redriven.
+#[derive(Debug, Clone, Default)]
+pub struct Which {
+    /// Those of this channel.
+    pub channel_id: Option<String>,
+    /// Those whose message was accepted then or later.
+    pub since: Option<Timestamp>,
+    /// Those whose message was accepted before.
+    pub before: Option<Timestamp>,
+}
+
+/// See the module. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    store: Arc<dyn Store>,
+    withdrawn: mpsc::UnboundedSender<Delivery>,
+}
+
+impl Desk {
+    /// A desk before `store`. What is discarded is also said to `withdrawn`.
+    pub(super) const fn new(store: Arc<dyn Store>, withdrawn: mpsc::UnboundedSender<Delivery>) -> Self {
+        Self { store, withdrawn }
+    }
+
+    /// The delivery that an id names.
+    fn id(&self, text: &str) -> Result<DeliveryId, Error> {
+        let name = text.parse::<DeliveryName>().ok().filter(|name| name.log == self.store.number());
+        name.map(|name| name.id).ok_or_else(|| Error::DeliveryNotFound { id: text.to_owned() })
+    }
+
+    async fn shown(&self, delivery: Delivery) -> Result<Shown, Error> {
+        let message = self.store.entry(delivery.message).await?;
+        Ok(Shown { name: DeliveryName { log: self.store.number(), id: delivery.id }, delivery, message })
+    }
+
+    /// An open delivery or a dead letter, by its id.
+    pub async fn get(&self, id: &str) -> Result<Shown, Error> {
+        self.shown(self.find(id).await?).await
+    }
+
+    async fn find(&self, text: &str) -> Result<Delivery, Error> {
+        let id = self.id(text)?;
+        for wanted in [Wanted::Open, Wanted::Dead] {
+            let found = self.store.deliveries(id.before(), wanted, 1).await?.found.pop();
+            if let Some(delivery) = found.filter(|delivery| delivery.id == id) {
+                return Ok(delivery);
+            }
+        }
+        Err(Error::DeliveryNotFound { id: text.to_owned() })
+    }
+
+    /// A page of at most `size` deliveries after `after` in one of these states; of one channel only, if one is given. It may have
+    /// fewer, and not be the last.
+    pub async fn list(
+        &self,
+        state: Option<DeliveryState>,
+        channel_id: Option<&str>,
+        after: DeliveryId,
+        size: usize,
+    ) -> Result<DeliveryPage, Error> {
+        let wanted = if state == Some(DeliveryState::Failed) { Wanted::Dead } else { Wanted::Open };
+        let Deliveries { found, reached } = self.store.deliveries(after, wanted, size).await?;
+        let mut deliveries = Vec::with_capacity(found.len());
+        for delivery in found {
+            let wanted = state.is_none_or(|state| state == delivery.progress.state);
+            if wanted && channel_id.is_none_or(|id| id == delivery.channel_id) {
+                deliveries.push(self.shown(delivery).await?);
+            }
+        }
+        let more = reached < DeliveryId::last_of(self.store.span().end);
+        Ok(DeliveryPage { deliveries, next: more.then_some(reached) })
+    }
+
+    /// Delivers the message of a dead letter once more, as a new delivery at the end of its lane.
+    pub async fn redrive(&self, id: &str) -> Result<Shown, Error> {
+        let dead = self.find(id).await?;
+        match self.redrive_one(dead).await? {
+            Some(delivery) => self.shown(delivery).await,
+            None => Err(Error::DeliveryNotDead { id: id.to_owned() }),
+        }
+    }
+
+    /// Redrives dead letters, oldest first, at most [`REDRIVEN`]; how many, and whether there may be more.
+    pub async fn redrive_all(&self, which: &Which) -> Result<(usize, bool), Error> {
+        // What becomes a dead letter meanwhile is not redriven once more.
+        let end = DeliveryId::last_of(self.store.span().end);
+        let (mut after, mut redriven) = (DeliveryId::NONE, 0);
+        loop {
+            let Deliveries { found, reached } = self.store.deliveries(after, Wanted::Dead, PAGE).await?;
+            for dead in found {
+                if redriven == REDRIVEN {
+                    return Ok((redriven, true));
+                }
+                if dead.id <= end && self.is_meant(&dead, which).await? {
+                    redriven += usize::from(self.redrive_one(dead).await?.is_some());
+                }
+            }
+            if reached >= end || reached <= after {
+                return Ok((redriven, false));
+            }
+            after = reached;
+        }
+    }
+
+    async fn is_meant(&self, dead: &Delivery, which: &Which) -> Result<bool, Error> {
+        if which.channel_id.as_ref().is_some_and(|id| *id != dead.channel_id) {
+            return Ok(false);
+        }
+        if which.since.is_none() && which.before.is_none() {
+            return Ok(true);
+        }
+        let Some(stored) = self.store.entry(dead.message).await? else { return Ok(false) };
+        let key = |time: &Timestamp| (time.seconds, time.nanos);
+        let at = stored.entry.accepted_at.as_ref().map(key);
+        let since = which.since.as_ref().is_none_or(|since| at >= Some(key(since)));
+        Ok(since && which.before.as_ref().is_none_or(|before| at < Some(key(before))))
+    }
+
+    /// None if it is no dead letter any more.
+    async fn redrive_one(&self, dead: Delivery) -> Result<Option<Delivery>, Error> {
+        let planned = Delivery { progress: Progress::PLANNED, ..dead.clone() };
+        let entry = Entry {
+            deliveries: vec![store::Delivery { message: dead.message.0, ..planned.to_pb() }],
+            delivery_steps: vec![discarded(&dead)],
+            ..Entry::default()
+        };
+        let is_dead =
+            |facts: &dyn Facts| facts.delivery(dead.id).is_some_and(|delivery| delivery.progress.state == DeliveryState::Failed);
+        let Some(stored) = self.append(entry, is_dead).await? else { return Ok(None) };
+        Ok(Some(Delivery { id: DeliveryId { planned_at: stored.position, ..dead.id }, ..planned }))
+    }
+
+    /// Settles a delivery: it is not delivered any more.
+    pub async fn discard(&self, id: &str) -> Result<(), Error> {
+        let delivery = self.find(id).await?;
+        let entry = Entry { delivery_steps: vec![discarded(&delivery)], ..Entry::default() };
+        let appended = self.append(entry, |facts| facts.delivery(delivery.id).is_some()).await?;
+        // Whoever was faster has settled it.
+        appended.ok_or_else(|| Error::DeliveryNotFound { id: id.to_owned() })?;
+        let _stopped = self.withdrawn.send(delivery);
+        Ok(())
+    }
+
+    /// Appends an entry if that still holds; none if it does not.
+    async fn append(&self, entry: Entry, holds: impl Fn(&dyn Facts) -> bool + Send + Sync) -> Result<Option<Stored>, Error> {
+        let stage = Box::new(|facts: &dyn Facts| if holds(facts) { Ok(vec![entry]) } else { Err(Violations::default()) });
+        match self.store.append(None, stage).await {
+            Ok(frame) => Ok(frame.into_iter().next()),
+            Err(AppendError::Refused(_)) => Ok(None),
+            Err(AppendError::Store(error)) => Err(error.into()),
+        }
+    }
+}
+
+fn discarded(delivery: &Delivery) -> store::DeliveryStep {
+    Progress { state: DeliveryState::Discarded, due: 0, ..delivery.progress }.to_pb(delivery.id)
+}

@@ -1,0 +1,267 @@
+//! The dispatcher: follows the log, begins attempts, and hears how they have ended. All that it decides, [`super::lanes`] decides.
+
+use super::Settings;
+use super::attempt::{End, Ended, Sender, endpoint, is_typing};
+use super::desk::Desk;
+use super::lanes::{EndpointKey, Lanes, Start};
+use super::record::Recorder;
+use crate::channels::{Channels, Snapshot};
+use crate::message::Limits;
+use crate::outcomes::Waiters;
+use crate::store::{Deliveries, Delivery, DeliveryId, Store, Wanted};
+use crate::webhook::Client;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Deliveries that are read from the log at once.
+const PAGE: usize = 512;
+
+/// Wait before a store that failed is asked again.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Dispatcher {
+    sender: Arc<Sender>,
+    recorder: Recorder,
+    waiters: Waiters,
+    lanes: Lanes,
+    /// Up to here the log was followed.
+    followed: DeliveryId,
+    /// True if the log is known to have more.
+    behind: bool,
+    /// The etags of the channels whose endpoints are known to the lanes.
+    etags: HashMap<String, String>,
+    ended: mpsc::UnboundedSender<Ended>,
+    /// Bounded by the attempts in flight.
+    endings: mpsc::UnboundedReceiver<Ended>,
+    records: JoinSet<()>,
+    /// What somebody has settled at the desk.
+    withdrawn: mpsc::UnboundedReceiver<Delivery>,
+    withdrawing: mpsc::UnboundedSender<Delivery>,
+    stop: CancellationToken,
+}
+
+impl Dispatcher {
+    /// A dispatcher of what `store` plans. It does nothing before it runs, and ends with `stop`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        channels: Channels,
+        client: Client,
+        settings: Settings,
+        waiters: Waiters,
+        limits: Limits,
+        stop: CancellationToken,
+    ) -> Self {
+        let lanes = Lanes::new(settings.rules());
+        let sender = Arc::new(Sender { store, channels, client, settings });
+        let recorder = Recorder { sender: sender.clone(), waiters: waiters.clone(), limits, stop: stop.clone() };
+        let (ended, endings) = mpsc::unbounded_channel();
+        let followed = DeliveryId::NONE;
+        let (etags, records) = Default::default();
+        let (withdrawing, withdrawn) = mpsc::unbounded_channel();
+        let behind = true;
+        Self { sender, recorder, waiters, lanes, followed, behind, etags, ended, endings, records, withdrawn, withdrawing, stop }
+    }
+
+    /// The desk at which somebody may decide about what is delivered here.
+    pub fn desk(&self) -> Desk {
+        Desk::new(self.sender.store.clone(), self.withdrawing.clone())
+    }
+
+    /// Delivers until told to stop; then it begins nothing more, and ends once what is under way has ended and is written down.
+    pub async fn run(mut self) {
+        let mut durable = self.sender.store.durable();
+        let mut channels = self.sender.channels.watch();
+        let stop = self.stop.clone();
+        loop {
+            if self.behind {
+                self.follow().await;
+            }
+            self.refill().await;
+            self.begin();
+            let due = self.lanes.next_due();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = self.endings.recv() => {
+                    self.ended(ended);
+                    while let Ok(ended) = self.endings.try_recv() {
+                        self.ended(ended);
+                    }
+                }
+                Some(delivery) = self.withdrawn.recv() => {
+                    self.waiters.not_soon(delivery.id);
+                    self.lanes.withdraw(&delivery, Instant::now());
+                }
+                Ok(()) = channels.changed() => {
+                    let snapshot = channels.borrow_and_update().clone();
+                    self.channels_changed(&snapshot);
+                }
+                Ok(()) = durable.changed(), if !self.behind => {
+                    let end = *durable.borrow_and_update();
+                    self.behind = end > self.followed.planned_at;
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                Some(_) = self.records.join_next() => {}
+                () = std::future::ready(()), if self.behind => {}
+            }
+        }
+        while self.lanes.in_flight() > 0
+            && let Some(ended) = self.endings.recv().await
+        {
+            self.ended(ended);
+        }
+        while self.records.join_next().await.is_some() {}
+    }
+
+    /// Reads the next page of what is planned.
+    async fn follow(&mut self) {
+        let found = self.sender.store.deliveries(self.followed, Wanted::Open, PAGE).await;
+        let Deliveries { found, reached } = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "what is to be delivered cannot be read");
+                tokio::select! {
+                    () = tokio::time::sleep(PATIENCE) => {}
+                    () = self.stop.cancelled() => {}
+                }
+                return;
+            }
+        };
+        let snapshot = self.sender.channels.snapshot();
+        for delivery in found {
+            let id = delivery.id;
+            let enabled = self.notice(&EndpointKey::of(&delivery), &snapshot);
+            let due = due(&delivery);
+            if self.lanes.arrive(delivery, due, enabled) == super::lanes::Prospect::NotSoon {
+                self.waiters.not_soon(id);
+            }
+        }
+        self.behind = reached.planned_at < self.sender.store.span().end;
+        self.followed = reached;
+    }
+
+    /// Notes which state of an endpoint the lanes go by. True if it may be called.
+    fn notice(&mut self, key: &EndpointKey, snapshot: &Snapshot) -> bool {
+        let Some(channel) = snapshot.by_id(&key.channel_id) else { return true };
+        if !self.etags.contains_key(&key.channel_id) {
+            self.etags.insert(key.channel_id.clone(), channel.etag.clone());
+        }
+        is_enabled(key, snapshot)
+    }
+
+    /// Asks the log for what follows in lanes that have run empty.
+    async fn refill(&mut self) {
+        for missing in self.lanes.missing() {
+            let asked = self.sender.store.deliveries(missing.after, Wanted::Lane(missing.lane), PAGE).await;
+            match asked {
+                Ok(Deliveries { found, reached }) => {
+                    // What lies beyond comes when the log is followed.
+                    let followed = self.followed;
+                    let found = found.into_iter().filter(|delivery| delivery.id <= followed);
+                    let found = found.map(|delivery| (due(&delivery), delivery)).map(|(due, delivery)| (delivery, due)).collect();
+                    self.lanes.refilled(&missing, found, reached.min(followed), reached >= followed);
+                }
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "what is to be delivered cannot be read");
+                    self.lanes.refilled(&missing, Vec::new(), missing.after, false);
+                    tokio::select! {
+                        () = tokio::time::sleep(PATIENCE) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins every attempt that may begin now.
+    fn begin(&mut self) {
+        let now = Instant::now();
+        self.lanes.wake(now);
+        // A store that cannot keep up with the outcomes is not given more of them.
+        while self.records.len() < self.sender.settings.in_flight_in_all
+            && let Some(start) = self.lanes.next(now)
+        {
+            let (sender, ended) = (self.sender.clone(), self.ended.clone());
+            tokio::spawn(async move {
+                let told = ended.send(sender.attempt(start).await);
+                told.expect("the dispatcher waits for all that is in flight");
+            });
+        }
+    }
+
+    fn ended(&mut self, Ended { start, end }: Ended) {
+        let now = Instant::now();
+        match end {
+            End::Postponed => self.lanes.postponed(&start, now, now + PATIENCE),
+            End::Settled => {
+                let settled = super::verdict::Verdict::Refused;
+                self.lanes.finished(&start, &settled, now, 0.0, super::lanes::Terms::default());
+            }
+            End::Decided(decided) => {
+                let decision = self.lanes.finished(&start, &decided.verdict, now, fastrand::f64(), decided.terms);
+                for held_up in &decision.held_up {
+                    self.waiters.not_soon(*held_up);
+                }
+                if decision.disable {
+                    self.disable(&start);
+                }
+                self.tell(&start, &decided, &decision);
+                self.records.spawn(self.recorder.clone().record(start, decided, decision));
+            }
+        }
+    }
+
+    /// An endpoint that says that it is gone is not called any more, until its channel changes.
+    fn disable(&mut self, start: &Start) {
+        let channel = &start.key.channel_id;
+        tracing::error!(channel, endpoint = ?start.key.endpoint, "the webhook says that it is gone; nothing is delivered to it until its channel changes");
+        self.lanes.changed(&start.key, false, Instant::now());
+    }
+
+    fn tell(&self, start: &Start, decided: &super::attempt::Decided, decision: &super::lanes::Decision) {
+        let (channel, attempt) = (&start.key.channel_id, &decided.attempt);
+        let message = decided.stored.id();
+        let state = decision.state.as_str_name();
+        let (status, failure, millis) = (attempt.status, &attempt.failure, attempt.millis);
+        if decision.state == crate::pb::store::DeliveryState::Failed {
+            tracing::warn!(channel, message, status, failure, attempts = decision.attempts, "a message is given up");
+        } else {
+            let typing = is_typing(&decided.stored);
+            tracing::debug!(channel, message, state, status, failure, millis, typing, "an attempt has ended");
+        }
+    }
+
+    fn channels_changed(&mut self, snapshot: &Snapshot) {
+        let now = Instant::now();
+        let keys: Vec<_> = self.lanes.endpoints().cloned().collect();
+        let mut etags = HashMap::with_capacity(self.etags.len());
+        for key in keys {
+            let etag = snapshot.by_id(&key.channel_id).map(|channel| channel.etag.clone()).unwrap_or_default();
+            if self.etags.get(&key.channel_id) != Some(&etag) {
+                self.lanes.changed(&key, is_enabled(&key, snapshot), now);
+            }
+            etags.insert(key.channel_id, etag);
+        }
+        self.etags = etags;
+    }
+}
+
+/// True if an endpoint may be called. One that is no longer there may: what is for it finds that out, and is given up.
+fn is_enabled(key: &EndpointKey, snapshot: &Snapshot) -> bool {
+    let channel = snapshot.by_id(&key.channel_id);
+    channel.and_then(|channel| endpoint(channel, key.endpoint)).is_none_or(|endpoint| !endpoint.disabled)
+}
+
+/// When the next attempt of a delivery is due.
+fn due(delivery: &Delivery) -> Instant {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let due = Duration::from_nanos(u64::try_from(delivery.progress.due).unwrap_or(0));
+    Instant::now() + due.saturating_sub(now)
+}

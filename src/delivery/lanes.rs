@@ -1,0 +1,932 @@
+//! Which delivery is attempted next: lanes, endpoints, and the turns that they take.
+//!
+//! Pure: time and chance come from outside. What goes in is what the log tells of deliveries and what became of attempts; what comes
+//! out is which attempt begins, and what each has led to.
+//!
+//! - A **lane** is what one endpoint gets of one customer on one channel. Its deliveries are attempted in the order in which they were
+//!   planned, one at a time. While its head does not get through for its own fault it holds the lane up, for a while; then it is
+//!   *parked*: it goes its own way, and the lane goes on.
+//! - An **endpoint** that fails stops all of its lanes in place, and its breaker decides when it is tried again.
+//! - Endpoints that have something to do take **turns**, so that none waits for another.
+//!
+//! Only the next deliveries of a lane are in memory; what follows them is asked of the log when it is needed.
+
+use super::breaker::{Breaker, BreakerRules};
+use super::schedule::Schedule;
+use super::verdict::Verdict;
+use crate::pb::store::{DeliveryState, Endpoint};
+use crate::store::{Delivery, DeliveryId};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A webhook of a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct EndpointKey {
+    /// The channel.
+    pub(super) channel_id: String,
+    /// Which of its webhooks.
+    pub(super) endpoint: Endpoint,
+}
+
+impl EndpointKey {
+    pub(super) fn of(delivery: &Delivery) -> Self {
+        Self { channel_id: delivery.channel_id.clone(), endpoint: delivery.id.endpoint }
+    }
+}
+
+/// How lanes go.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    /// Waits between the attempts of one delivery.
+    pub(super) retries: Schedule,
+    /// How long a delivery that fails may hold up its lane.
+    pub(super) hold: Duration,
+    /// Most parked deliveries of a lane; then it is held up.
+    pub(super) parked: usize,
+    /// Most attempts at a time on one endpoint.
+    pub(super) in_flight: usize,
+    /// Most attempts at a time in all.
+    pub(super) in_flight_in_all: usize,
+    /// Most deliveries of a lane in memory.
+    pub(super) lane_window: usize,
+    /// Breakers of endpoints.
+    pub(super) breaker: BreakerRules,
+    /// So many deliveries in a row that are answered with 410 disable the endpoint.
+    pub(super) gone: usize,
+}
+
+/// An attempt to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) key: EndpointKey,
+    pub(super) delivery: Delivery,
+}
+
+/// Whether an attempt comes soon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prospect {
+    /// As soon as those before it are through.
+    Soon,
+    /// Something is in its way.
+    NotSoon,
+}
+
+/// What an attempt has led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Decision {
+    /// How far the delivery is now.
+    pub(super) state: DeliveryState,
+    /// Its attempts that count.
+    pub(super) attempts: u32,
+    /// When the next one is due; none if none is.
+    pub(super) due: Option<Instant>,
+    /// Deliveries that have to wait longer because of it.
+    pub(super) held_up: Vec<DeliveryId>,
+    /// True if the endpoint is gone for good.
+    pub(super) disable: bool,
+}
+
+/// Deliveries of a lane that the log has and memory has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) key: EndpointKey,
+    pub(super) lane: u64,
+    /// The last one that is known.
+    pub(super) after: DeliveryId,
+}
+
+#[derive(Debug, Clone)]
+struct Item {
+    delivery: Delivery,
+    due: Instant,
+    /// Since when it has been holding up its lane.
+    failing_since: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// The first one is the head.
+    queue: VecDeque<Item>,
+    /// The last that was put into the queue, if the log has more.
+    more_after: Option<DeliveryId>,
+    /// True while what is missing is being asked for.
+    asking: bool,
+    /// True while its head is attempted.
+    in_flight: bool,
+    /// True while its head is among what is ready.
+    queued: bool,
+    parked: usize,
+}
+
+impl Lane {
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.more_after.is_none() && !self.in_flight && self.parked == 0
+    }
+}
+
+#[derive(Debug)]
+struct Parked {
+    item: Item,
+    lane: u64,
+    in_flight: bool,
+}
+
+/// What can be attempted at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    Head(u64),
+    Parked(DeliveryId),
+}
+
+#[derive(Debug)]
+struct State {
+    enabled: bool,
+    breaker: Breaker,
+    lanes: HashMap<u64, Lane>,
+    parked: HashMap<DeliveryId, Parked>,
+    ready: VecDeque<Ready>,
+    in_flight: usize,
+    /// The last deliveries that were answered with 410, since any that were not.
+    gone: Vec<DeliveryId>,
+    /// True while it waits for its turn.
+    queued: bool,
+}
+
+impl State {
+    fn new(enabled: bool) -> Self {
+        Self {
+            enabled,
+            breaker: Breaker::CLOSED,
+            lanes: HashMap::new(),
+            parked: HashMap::new(),
+            ready: VecDeque::new(),
+            in_flight: 0,
+            gone: Vec::new(),
+            queued: false,
+        }
+    }
+
+    /// Everything of its lanes that waits.
+    fn waiting(&self) -> Vec<DeliveryId> {
+        self.lanes.values().flat_map(|lane| &lane.queue).map(|item| item.delivery.id).collect()
+    }
+}
+
+/// What becomes due.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Head(EndpointKey, u64),
+    Parked(EndpointKey, DeliveryId),
+    Breaker(EndpointKey),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    rules: Rules,
+    endpoints: HashMap<EndpointKey, State>,
+    /// Endpoints that have something to do and may.
+    turns: VecDeque<EndpointKey>,
+    in_flight: usize,
+    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    /// Lanes of which the log has more than memory.
+    missing: Vec<Missing>,
+}
+
+impl Lanes {
+    pub(super) fn new(rules: Rules) -> Self {
+        let (endpoints, turns, timers, missing) = Default::default();
+        Self { rules, endpoints, turns, in_flight: 0, timers, missing }
+    }
+
+    /// Attempts that are under way.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// A delivery that is planned, or that an earlier process left open. `due` is when its next attempt is, `enabled` whether
+    /// its endpoint may be called: that counts when the endpoint is new here.
+    pub(super) fn arrive(&mut self, delivery: Delivery, due: Instant, enabled: bool) -> Prospect {
+        let key = EndpointKey::of(&delivery);
+        let state = self.endpoints.entry(key.clone()).or_insert_with(|| State::new(enabled));
+        let (id, lane_of) = (delivery.id, delivery.lane);
+        let lane = state.lanes.entry(lane_of).or_default();
+        let item = Item { delivery, due, failing_since: None };
+        if item.delivery.progress.state == DeliveryState::Parked {
+            lane.parked += 1;
+            state.parked.insert(id, Parked { item, lane: lane_of, in_flight: false });
+            self.timers.push(Reverse((due, Timer::Parked(key, id))));
+            return Prospect::NotSoon;
+        }
+        if lane.more_after.is_some() || lane.queue.len() >= self.rules.lane_window {
+            let last = lane.queue.back().map(|item| item.delivery.id);
+            lane.more_after = lane.more_after.or(last);
+            return Prospect::NotSoon;
+        }
+        let heads = lane.queue.is_empty() && !lane.in_flight;
+        let held_up = lane.queue.front().is_some_and(|head| head.failing_since.is_some());
+        lane.queue.push_back(item);
+        let prospect = if state.enabled && state.breaker.is_closed() && !held_up { Prospect::Soon } else { Prospect::NotSoon };
+        if heads {
+            self.timers.push(Reverse((due, Timer::Head(key, lane_of))));
+        }
+        prospect
+    }
+
+    /// Lanes of which the log has to tell more, each once until [`Self::refilled`].
+    pub(super) fn missing(&mut self) -> Vec<Missing> {
+        std::mem::take(&mut self.missing)
+    }
+
+    /// The log has told the deliveries that follow what was known of a lane, each with when it is due. `complete` tells that there are
+    /// none beyond, and none has come since.
+    pub(super) fn refilled(&mut self, missing: &Missing, found: Vec<(Delivery, Instant)>, reached: DeliveryId, complete: bool) {
+        let Some(state) = self.endpoints.get_mut(&missing.key) else { return };
+        let Some(lane) = state.lanes.get_mut(&missing.lane) else { return };
+        lane.asking = false;
+        lane.more_after = (!complete).then_some(reached);
+        let was_empty = lane.queue.is_empty();
+        for (delivery, due) in found {
+            // What is parked is known already.
+            if EndpointKey::of(&delivery) == missing.key && !state.parked.contains_key(&delivery.id) {
+                lane.queue.push_back(Item { delivery, due, failing_since: None });
+            }
+        }
+        match lane.queue.front() {
+            Some(head) if was_empty && !lane.in_flight => {
+                self.timers.push(Reverse((head.due, Timer::Head(missing.key.clone(), missing.lane))));
+            }
+            None if lane.more_after.is_some() => self.ask(&missing.key, missing.lane),
+            _ => {}
+        }
+        self.tidy(&missing.key, missing.lane);
+    }
+
+    fn ask(&mut self, key: &EndpointKey, lane_of: u64) {
+        let Some(lane) = self.endpoints.get_mut(key).and_then(|state| state.lanes.get_mut(&lane_of)) else { return };
+        let Some(after) = lane.more_after.filter(|_| !lane.asking) else { return };
+        lane.asking = true;
+        self.missing.push(Missing { key: key.clone(), lane: lane_of, after });
+    }
+
+    /// When something becomes due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Makes ready what is due by now.
+    pub(super) fn wake(&mut self, now: Instant) {
+        while self.next_due().is_some_and(|at| at <= now) {
+            let Some(Reverse((_, timer))) = self.timers.pop() else { return };
+            match timer {
+                Timer::Head(key, lane) => self.head_is_due(&key, lane, now),
+                Timer::Parked(key, id) => {
+                    if let Some(state) = self.endpoints.get_mut(&key)
+                        && state.parked.get(&id).is_some_and(|parked| !parked.in_flight && parked.item.due <= now)
+                        && !state.ready.contains(&Ready::Parked(id))
+                    {
+                        state.ready.push_back(Ready::Parked(id));
+                        self.take_turn(&key, now);
+                    }
+                }
+                Timer::Breaker(key) => self.take_turn(&key, now),
+            }
+        }
+    }
+
+    fn head_is_due(&mut self, key: &EndpointKey, lane_of: u64, now: Instant) {
+        let Some(state) = self.endpoints.get_mut(key) else { return };
+        let Some(lane) = state.lanes.get_mut(&lane_of) else { return };
+        let Some(head) = lane.queue.front() else { return };
+        // An older timer of the lane may have come first.
+        if lane.in_flight || lane.queued || head.due > now {
+            return;
+        }
+        lane.queued = true;
+        state.ready.push_back(Ready::Head(lane_of));
+        self.take_turn(key, now);
+    }
+
+    /// Lets an endpoint wait for its turn, if it has something to do and may.
+    fn take_turn(&mut self, key: &EndpointKey, now: Instant) {
+        let Some(state) = self.endpoints.get_mut(key) else { return };
+        if state.queued || state.ready.is_empty() || !state.enabled || state.in_flight >= self.rules.in_flight {
+            return;
+        }
+        if !state.breaker.admits(now) {
+            return;
+        }
+        state.queued = true;
+        self.turns.push_back(key.clone());
+    }
+
+    /// The attempt to begin next; none if none may begin now.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Start> {
+        while self.in_flight < self.rules.in_flight_in_all {
+            let key = self.turns.pop_front()?;
+            let Some(state) = self.endpoints.get_mut(&key) else { continue };
+            state.queued = false;
+            if !state.enabled || !state.breaker.admits(now) || state.in_flight >= self.rules.in_flight {
+                continue;
+            }
+            let Some(delivery) = state.begin() else { continue };
+            state.breaker.begin();
+            state.in_flight += 1;
+            self.in_flight += 1;
+            self.take_turn(&key, now);
+            return Some(Start { key, delivery });
+        }
+        None
+    }
+
+    /// An attempt has ended. `strict` tells that the channel parks nothing, `expired` that the message is too old for another attempt,
+    /// `once` that it is not worth one.
+    pub(super) fn finished(
+        &mut self,
+        start: &Start,
+        verdict: &Verdict,
+        now: Instant,
+        chance: f64,
+        Terms { strict, expired, once }: Terms,
+    ) -> Decision {
+        let Start { key, delivery: Delivery { id, lane: lane_of, progress, .. } } = start;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let nothing = Decision {
+            state: DeliveryState::Failed,
+            attempts: progress.attempts,
+            due: None,
+            held_up: Vec::new(),
+            disable: false,
+        };
+        let Some(state) = self.endpoints.get_mut(key) else { return nothing };
+        state.in_flight = state.in_flight.saturating_sub(1);
+        let was_closed = state.breaker.is_closed();
+        match verdict {
+            Verdict::EndpointFailed { retry_after } => state.breaker.failed(&self.rules.breaker, now, chance, *retry_after),
+            _ => state.breaker.worked(),
+        }
+        if *verdict == Verdict::Gone {
+            if !state.gone.contains(id) {
+                state.gone.push(*id);
+            }
+        } else if !matches!(verdict, Verdict::EndpointFailed { .. }) {
+            state.gone.clear();
+        }
+        let disable = state.gone.len() >= self.rules.gone;
+        if let Some(at) = state.breaker.opens_again() {
+            self.timers.push(Reverse((at, Timer::Breaker(key.clone()))));
+        }
+        let opened = was_closed && !state.breaker.is_closed();
+        let mut held_up = if opened { state.waiting() } else { Vec::new() };
+
+        let counts = !matches!(verdict, Verdict::EndpointFailed { .. });
+        let attempts = progress.attempts.saturating_add(u32::from(counts));
+        let parked = state.parked.contains_key(id);
+        let lane = state.lanes.entry(*lane_of).or_default();
+        let (next, due) = match verdict {
+            Verdict::Delivered => (DeliveryState::Delivered, None),
+            Verdict::Accepted => (DeliveryState::Accepted, None),
+            Verdict::Refused | Verdict::Gone => (DeliveryState::Failed, None),
+            Verdict::EndpointFailed { .. } | Verdict::MessageFailed { .. } if once => (DeliveryState::Discarded, None),
+            Verdict::EndpointFailed { .. } | Verdict::MessageFailed { .. } if expired => (DeliveryState::Failed, None),
+            Verdict::EndpointFailed { retry_after } => {
+                let wait = self.rules.retries.wait(1, chance, *retry_after);
+                let state = if parked { DeliveryState::Parked } else { DeliveryState::Pending };
+                (state, Some(now + wait))
+            }
+            Verdict::MessageFailed { retry_after } => {
+                let wait = self.rules.retries.wait(attempts, chance, *retry_after);
+                let since = lane.queue.front().and_then(|head| head.failing_since).unwrap_or(now);
+                let holds = (now + wait).saturating_duration_since(since) <= self.rules.hold;
+                let parks = parked || !(holds || strict || lane.parked >= self.rules.parked);
+                let state = if parks { DeliveryState::Parked } else { DeliveryState::Pending };
+                (state, Some(now + wait))
+            }
+        };
+        match (parked, due) {
+            (true, Some(due)) => {
+                if let Some(parked) = state.parked.get_mut(id) {
+                    parked.in_flight = false;
+                    parked.item.due = due;
+                    parked.item.delivery.progress.attempts = attempts;
+                    self.timers.push(Reverse((due, Timer::Parked(key.clone(), *id))));
+                }
+            }
+            (true, None) => {
+                state.parked.remove(id);
+                lane.parked = lane.parked.saturating_sub(1);
+            }
+            (false, Some(due)) => {
+                lane.in_flight = false;
+                if next == DeliveryState::Parked {
+                    if let Some(mut item) = lane.queue.pop_front() {
+                        item.due = due;
+                        item.delivery.progress.attempts = attempts;
+                        item.delivery.progress.state = DeliveryState::Parked;
+                        lane.parked += 1;
+                        state.parked.insert(*id, Parked { item, lane: *lane_of, in_flight: false });
+                        self.timers.push(Reverse((due, Timer::Parked(key.clone(), *id))));
+                    }
+                } else if let Some(head) = lane.queue.front_mut() {
+                    head.due = due;
+                    head.delivery.progress.attempts = attempts;
+                    if matches!(verdict, Verdict::MessageFailed { .. }) && head.failing_since.is_none() {
+                        head.failing_since = Some(now);
+                    }
+                    held_up.extend(lane.queue.iter().skip(1).map(|item| item.delivery.id));
+                }
+            }
+            (false, None) => {
+                lane.in_flight = false;
+                lane.queue.pop_front();
+            }
+        }
+        self.go_on(key, *lane_of, now);
+        Decision { state: next, attempts, due, held_up, disable }
+    }
+
+    /// An attempt has come to nothing without telling anything, for example because the store could not be read: it is made again at
+    /// `due`.
+    pub(super) fn postponed(&mut self, start: &Start, now: Instant, due: Instant) {
+        let Start { key, delivery: Delivery { id, lane: lane_of, .. } } = start;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let Some(state) = self.endpoints.get_mut(key) else { return };
+        state.in_flight = state.in_flight.saturating_sub(1);
+        state.breaker.undecided(now);
+        if let Some(parked) = state.parked.get_mut(id) {
+            parked.in_flight = false;
+            parked.item.due = due;
+            self.timers.push(Reverse((due, Timer::Parked(key.clone(), *id))));
+        } else if let Some(lane) = state.lanes.get_mut(lane_of) {
+            lane.in_flight = false;
+            if let Some(head) = lane.queue.front_mut() {
+                head.due = due;
+            }
+        }
+        self.go_on(key, *lane_of, now);
+    }
+
+    /// A delivery is settled by somebody else.
+    pub(super) fn withdraw(&mut self, delivery: &Delivery, now: Instant) {
+        let key = EndpointKey::of(delivery);
+        let Some(state) = self.endpoints.get_mut(&key) else { return };
+        let Some(lane) = state.lanes.get_mut(&delivery.lane) else { return };
+        // What is under way ends by itself, and finds that it is settled.
+        if state.parked.get(&delivery.id).is_some_and(|parked| !parked.in_flight) {
+            state.parked.remove(&delivery.id);
+            lane.parked = lane.parked.saturating_sub(1);
+        }
+        let in_flight = lane.in_flight;
+        let mut first = true;
+        lane.queue.retain(|item| {
+            let under_way = first && in_flight;
+            first = false;
+            under_way || item.delivery.id != delivery.id
+        });
+        self.go_on(&key, delivery.lane, now);
+    }
+
+    /// The lane's next is due, asked for, or there is none.
+    fn go_on(&mut self, key: &EndpointKey, lane_of: u64, now: Instant) {
+        if let Some(state) = self.endpoints.get_mut(key)
+            && let Some(lane) = state.lanes.get_mut(&lane_of)
+            && !lane.in_flight
+        {
+            match lane.queue.front() {
+                Some(head) if head.due > now => self.timers.push(Reverse((head.due, Timer::Head(key.clone(), lane_of)))),
+                Some(_) => self.head_is_due(key, lane_of, now),
+                None => self.ask(key, lane_of),
+            }
+        }
+        self.tidy(key, lane_of);
+        self.take_turn(key, now);
+    }
+
+    /// Forgets a lane of which nothing is left.
+    fn tidy(&mut self, key: &EndpointKey, lane_of: u64) {
+        if let Some(state) = self.endpoints.get_mut(key)
+            && state.lanes.get(&lane_of).is_some_and(Lane::is_idle)
+        {
+            state.lanes.remove(&lane_of);
+        }
+    }
+
+    /// The endpoint was changed: what is known of its failures counts no more.
+    pub(super) fn changed(&mut self, key: &EndpointKey, enabled: bool, now: Instant) {
+        let Some(state) = self.endpoints.get_mut(key) else { return };
+        state.enabled = enabled;
+        state.breaker = Breaker::CLOSED;
+        state.gone.clear();
+        self.take_turn(key, now);
+    }
+
+    /// The endpoints that are known here.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &EndpointKey> {
+        self.endpoints.keys()
+    }
+}
+
+/// What else decides about a delivery whose attempt has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Terms {
+    /// The channel parks nothing.
+    pub(super) strict: bool,
+    /// The message is too old for another attempt.
+    pub(super) expired: bool,
+    /// The message is not worth another attempt.
+    pub(super) once: bool,
+}
+
+impl State {
+    /// Takes what is ready next.
+    fn begin(&mut self) -> Option<Delivery> {
+        loop {
+            match self.ready.pop_front()? {
+                Ready::Head(lane_of) => {
+                    let Some(lane) = self.lanes.get_mut(&lane_of) else { continue };
+                    lane.queued = false;
+                    let Some(head) = lane.queue.front().filter(|_| !lane.in_flight) else { continue };
+                    lane.in_flight = true;
+                    return Some(head.delivery.clone());
+                }
+                Ready::Parked(id) => {
+                    let Some(parked) = self.parked.get_mut(&id).filter(|parked| !parked.in_flight) else { continue };
+                    parked.in_flight = true;
+                    return Some(Delivery { lane: parked.lane, ..parked.item.delivery.clone() });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Position, Progress};
+    use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn rules() -> Rules {
+        Rules {
+            retries: Schedule::new([1, 5, 15, 60].map(Duration::from_secs).to_vec()),
+            hold: 30 * SECOND,
+            parked: 2,
+            in_flight: 2,
+            in_flight_in_all: 3,
+            lane_window: 4,
+            breaker: BreakerRules { failures: 3, pauses: Schedule::new(vec![10 * SECOND]) },
+            gone: 3,
+        }
+    }
+
+    fn delivery(channel: &str, lane: u64, number: u64) -> Delivery {
+        Delivery {
+            id: DeliveryId { planned_at: Position(number), endpoint: Endpoint::Connector },
+            channel_id: channel.into(),
+            lane,
+            message: Position(number),
+            progress: Progress::PLANNED,
+        }
+    }
+
+    /// Lanes, and a clock that stands still unless told.
+    struct World {
+        lanes: Lanes,
+        now: Instant,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { lanes: Lanes::new(rules()), now: Instant::now() }
+        }
+
+        /// These deliveries arrive, each with a number of its own.
+        fn with(deliveries: impl IntoIterator<Item = Delivery>) -> Self {
+            let mut world = Self::new();
+            for delivery in deliveries {
+                world.arrive(delivery);
+            }
+            world
+        }
+
+        fn arrive(&mut self, delivery: Delivery) -> Prospect {
+            self.lanes.arrive(delivery, self.now, true)
+        }
+
+        /// Everything that may begin now.
+        fn begun(&mut self) -> Vec<Start> {
+            self.lanes.wake(self.now);
+            std::iter::from_fn(|| self.lanes.next(self.now)).collect()
+        }
+
+        /// The one attempt that may begin now.
+        fn begin(&mut self) -> Start {
+            let mut begun = self.begun();
+            assert_eq!(begun.len(), 1, "{begun:?}");
+            begun.remove(0)
+        }
+
+        fn end(&mut self, start: &Start, verdict: Verdict) -> Decision {
+            self.lanes.finished(start, &verdict, self.now, 0.5, Terms::default())
+        }
+
+        fn wait(&mut self, time: Duration) {
+            self.now += time;
+        }
+
+        /// Goes to the instant at which something is due.
+        fn wait_until_due(&mut self) {
+            self.now = self.lanes.next_due().expect("something is due").max(self.now);
+        }
+    }
+
+    fn numbers(starts: &[Start]) -> Vec<u64> {
+        starts.iter().map(|start| start.delivery.id.planned_at.0).collect()
+    }
+
+    const FAILED: Verdict = Verdict::MessageFailed { retry_after: None };
+    const DOWN: Verdict = Verdict::EndpointFailed { retry_after: None };
+
+    #[test]
+    fn a_lane_goes_one_by_one_in_order() {
+        let mut world = World::with((1..=3).map(|number| delivery("a", 1, number)));
+        for number in 1..=3 {
+            let start = world.begin();
+            assert_eq!(start.delivery.id.planned_at.0, number);
+            assert!(world.begun().is_empty(), "one at a time");
+            assert_eq!(world.end(&start, Verdict::Delivered).state, DeliveryState::Delivered);
+        }
+        assert!(world.begun().is_empty());
+        assert!(world.lanes.endpoints.values().all(|state| state.lanes.is_empty()), "nothing is left");
+    }
+
+    #[test]
+    fn lanes_go_side_by_side_within_the_bounds_of_endpoint_and_whole() {
+        let of = |channel: &'static str| (1..=3).map(move |lane| delivery(channel, lane, lane));
+        let mut world = World::with(of("a").chain(of("b")));
+        let begun = world.begun();
+        assert_eq!(begun.len(), 3);
+        for channel in ["a", "b"] {
+            assert!(begun.iter().filter(|start| start.key.channel_id == channel).count() <= 2);
+        }
+    }
+
+    #[test]
+    fn endpoints_take_turns() {
+        let mut world = World::with((1..=3).map(|lane| delivery("busy", lane, lane)));
+        let first = world.begun();
+        assert_eq!(first.len(), 2);
+        world.arrive(delivery("other", 1, 9));
+        let other = world.begin();
+        assert_eq!(other.key.channel_id, "other", "it does not wait for the busy one");
+    }
+
+    #[test]
+    fn a_message_that_fails_holds_its_lane_up_and_is_parked_then() {
+        let mut world = World::with((1..=2).map(|number| delivery("a", 1, number)));
+        let mut attempts = 0;
+        let began = world.now;
+        loop {
+            let start = world.begin();
+            assert_eq!(start.delivery.id.planned_at.0, 1);
+            let decision = world.end(&start, FAILED);
+            attempts += 1;
+            assert_eq!(decision.attempts, attempts);
+            if decision.state == DeliveryState::Parked {
+                break;
+            }
+            assert_eq!(decision.state, DeliveryState::Pending);
+            assert_eq!(decision.held_up, [DeliveryId { planned_at: Position(2), endpoint: Endpoint::Connector }]);
+            assert!(world.begun().is_empty(), "it is not due yet");
+            world.wait_until_due();
+        }
+        assert!(world.now - began <= rules().hold);
+        let second = world.begin();
+        assert_eq!(second.delivery.id.planned_at.0, 2);
+        world.end(&second, Verdict::Delivered);
+        world.wait(60 * SECOND);
+        let late = world.begin();
+        assert_eq!((late.delivery.id.planned_at.0, late.delivery.progress.state), (1, DeliveryState::Parked));
+        world.end(&late, Verdict::Delivered);
+        assert!(world.begun().is_empty());
+    }
+
+    /// Lets the head of the lane fail until it is parked, or until it holds the lane up beyond its time.
+    fn fail_head(world: &mut World, terms: Terms) -> DeliveryState {
+        loop {
+            let start = world.begin();
+            let decision = world.lanes.finished(&start, &FAILED, world.now, 0.5, terms);
+            let holds_on = decision.due.is_some_and(|due| due - world.now >= 60 * SECOND);
+            if decision.state == DeliveryState::Parked || holds_on {
+                return decision.state;
+            }
+            world.wait_until_due();
+        }
+    }
+
+    #[test]
+    fn a_lane_with_too_many_parked_is_held_up() {
+        let mut world = World::with((1..=4).map(|number| delivery("a", 1, number)));
+        assert_eq!(fail_head(&mut world, Terms::default()), DeliveryState::Parked);
+        assert_eq!(fail_head(&mut world, Terms::default()), DeliveryState::Parked);
+        assert_eq!(fail_head(&mut world, Terms::default()), DeliveryState::Pending);
+    }
+
+    #[test]
+    fn a_strict_channel_parks_nothing() {
+        let mut world = World::with((1..=2).map(|number| delivery("a", 1, number)));
+        assert_eq!(fail_head(&mut world, Terms { strict: true, ..Terms::default() }), DeliveryState::Pending);
+        assert!(world.begun().is_empty());
+    }
+
+    #[test]
+    fn an_endpoint_that_fails_stops_its_lanes_in_place_and_uses_up_no_attempts() {
+        let mut world = World::with((1..=5).map(|lane| delivery("down", lane, lane)).chain([delivery("up", 1, 9)]));
+        let mut failures = 0;
+        while failures < 3 {
+            for start in world.begun() {
+                if start.key.channel_id == "up" {
+                    world.end(&start, Verdict::Delivered);
+                    continue;
+                }
+                let decision = world.end(&start, DOWN);
+                assert_eq!((decision.state, decision.attempts), (DeliveryState::Pending, 0));
+                failures += 1;
+            }
+            if failures < 3 {
+                world.wait_until_due();
+            }
+        }
+        world.wait(9 * SECOND);
+        assert!(world.begun().is_empty(), "the breaker is open");
+        world.arrive(delivery("up", 2, 10));
+        let other = world.begin();
+        world.end(&other, Verdict::Delivered);
+        world.wait(2 * SECOND);
+        let probe = world.begin();
+        world.end(&probe, Verdict::Delivered);
+        assert_eq!(world.begun().len(), 2, "all go on");
+    }
+
+    #[test]
+    fn a_delivery_that_arrives_at_an_endpoint_that_fails_has_no_outcome_soon() {
+        let mut world = World::with((1..=3).map(|lane| delivery("down", lane, lane)));
+        assert_eq!(world.arrive(delivery("down", 9, 9)), Prospect::Soon);
+        let mut failures = 0;
+        while failures < 3 {
+            for start in world.begun() {
+                let decision = world.end(&start, DOWN);
+                failures += 1;
+                assert_eq!(decision.held_up.is_empty(), failures != 3, "all that wait are held up when the breaker opens");
+            }
+            world.wait(SECOND);
+        }
+        assert_eq!(world.arrive(delivery("down", 10, 10)), Prospect::NotSoon);
+    }
+
+    #[test]
+    fn an_endpoint_that_is_gone_is_told_after_three_messages_in_a_row() {
+        let mut world = World::with((1..=5).map(|number| delivery("a", 1, number)));
+        let mut disable = Vec::new();
+        for verdict in [Verdict::Gone, Verdict::Delivered, Verdict::Gone, Verdict::Gone, Verdict::Gone] {
+            // The window of the lane is smaller than this.
+            let Some(start) = world.begun().pop() else { break };
+            disable.push(world.end(&start, verdict).disable);
+        }
+        assert_eq!(disable, [false; 4]);
+        let mut world = World::with((1..=4).map(|lane| delivery("a", lane, lane)));
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            for start in world.begun() {
+                told.push(world.end(&start, Verdict::Gone).disable);
+            }
+        }
+        assert_eq!(told[..3], [false, false, true]);
+        let key = EndpointKey { channel_id: "a".into(), endpoint: Endpoint::Connector };
+        world.lanes.changed(&key, false, world.now);
+        assert!(world.begun().is_empty());
+        world.lanes.changed(&key, true, world.now);
+        assert!(!world.begun().is_empty() || told.len() == 4);
+    }
+
+    #[test]
+    fn what_does_not_fit_in_memory_is_asked_of_the_log() {
+        let mut world = World::with((1..=6).map(|number| delivery("a", 1, number)));
+        for _ in 1..=4 {
+            assert!(world.lanes.missing().is_empty());
+            let start = world.begin();
+            world.end(&start, Verdict::Delivered);
+        }
+        let missing = world.lanes.missing();
+        assert_eq!(missing.len(), 1);
+        assert_eq!(missing[0].after.planned_at, Position(4));
+        assert!(world.lanes.missing().is_empty(), "once");
+        world.arrive(delivery("a", 1, 7));
+        assert!(world.begun().is_empty(), "what arrives waits behind what is asked for");
+        let found = (5..=7).map(|number| (delivery("a", 1, number), world.now)).collect();
+        world.lanes.refilled(&missing[0], found, DeliveryId::last_of(Position(7)), true);
+        for number in 5..=7 {
+            let start = world.begin();
+            assert_eq!(start.delivery.id.planned_at.0, number);
+            world.end(&start, Verdict::Delivered);
+        }
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_not_begun() {
+        let mut world = World::with((1..=3).map(|number| delivery("a", 1, number)));
+        let first = world.begin();
+        world.lanes.withdraw(&delivery("a", 1, 2), world.now);
+        world.end(&first, Verdict::Delivered);
+        assert_eq!(numbers(&world.begun()), [3]);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Arrive { channel: u8, lane: u64 },
+        End { which: usize, verdict: u8 },
+        Wait { seconds: u64 },
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            3 => (0_u8..3, 1_u64..4).prop_map(|(channel, lane)| Event::Arrive { channel, lane }),
+            4 => (any::<usize>(), 0_u8..6).prop_map(|(which, verdict)| Event::End { which, verdict }),
+            1 => (0_u64..40).prop_map(|seconds| Event::Wait { seconds }),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens: no delivery is begun twice at once, a lane is never passed over but by what is parked, bounds hold, and in
+        /// the end, when everything works, everything is delivered.
+        #[test]
+        fn order_and_bounds_hold_and_nothing_is_stuck(events in proptest::collection::vec(event(), 1..120)) {
+            let mut world = World::new();
+            let mut running: Vec<Start> = Vec::new();
+            let mut number = 0;
+            // What is not settled, by lane.
+            let mut open: BTreeMap<(String, u64), BTreeSet<u64>> = BTreeMap::new();
+            let mut parked: BTreeSet<u64> = BTreeSet::new();
+            let mut all: BTreeMap<u64, Delivery> = BTreeMap::new();
+            let rest = std::iter::repeat_n(Event::End { which: 0, verdict: 0 }, 600);
+            for (i, event) in events.iter().cloned().chain(rest).enumerate() {
+                match event {
+                    Event::Arrive { channel, lane } => {
+                        number += 1;
+                        let arriving = delivery(&channel.to_string(), lane, number);
+                        all.insert(number, arriving.clone());
+                        open.entry((channel.to_string(), lane)).or_default().insert(number);
+                        world.arrive(arriving);
+                    }
+                    Event::End { which, verdict } if !running.is_empty() => {
+                        let start = running.swap_remove(which % running.len());
+                        let verdict = [Verdict::Delivered, Verdict::Accepted, FAILED, DOWN, Verdict::Refused, Verdict::Gone][usize::from(verdict)].clone();
+                        let decision = world.end(&start, verdict);
+                        let number = start.delivery.id.planned_at.0;
+                        match decision.state {
+                            DeliveryState::Parked => drop(parked.insert(number)),
+                            DeliveryState::Pending => {}
+                            _ => {
+                                parked.remove(&number);
+                                open.entry((start.key.channel_id.clone(), start.delivery.lane)).or_default().remove(&number);
+                            }
+                        }
+                        if decision.disable {
+                            world.lanes.changed(&start.key, true, world.now);
+                        }
+                    }
+                    Event::End { .. } => world.wait(if i >= events.len() { 30 * SECOND } else { SECOND }),
+                    Event::Wait { seconds } => world.wait(Duration::from_secs(seconds)),
+                }
+                for missing in world.lanes.missing() {
+                    let of_lane = open.get(&(missing.key.channel_id.clone(), missing.lane)).cloned().unwrap_or_default();
+                    let found: Vec<_> = of_lane.range(missing.after.planned_at.0 + 1..).filter(|number| !parked.contains(number)).map(|number| (all[number].clone(), world.now)).collect();
+                    world.lanes.refilled(&missing, found, DeliveryId::last_of(Position(number)), true);
+                }
+                for start in world.begun() {
+                    let number = start.delivery.id.planned_at.0;
+                    let lane = &open[&(start.key.channel_id.clone(), start.delivery.lane)];
+                    prop_assert!(lane.contains(&number), "{number} is settled");
+                    prop_assert!(running.iter().all(|other| other.delivery.id != start.delivery.id), "{number} is begun twice");
+                    if !parked.contains(&number) {
+                        let before = lane.range(..number).find(|earlier| !parked.contains(earlier));
+                        prop_assert_eq!(before, None, "{} passes over an earlier one", number);
+                    }
+                    running.push(start);
+                }
+                prop_assert!(running.len() <= 3);
+                for channel in ["0", "1", "2"] {
+                    prop_assert!(running.iter().filter(|start| start.key.channel_id == channel).count() <= 2);
+                }
+                prop_assert_eq!(world.lanes.in_flight(), running.len());
+            }
+            let left: Vec<_> = open.values().flatten().collect();
+            prop_assert!(left.is_empty(), "{left:?} are stuck");
+            prop_assert!(world.lanes.endpoints.values().all(|state| state.lanes.is_empty() && state.parked.is_empty()));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! `DeliveryService`: each call decodes, calls a use case and encodes.
+
+use super::messages::page_size;
+use super::status::status;
+use crate::delivery::{Desk, Shown, Which};
+use crate::error::Error;
+use crate::pb;
+use crate::pb::delivery_service_server::DeliveryService;
+use crate::pb::store::{self, Endpoint};
+use crate::store::{DeliveryId, DeliveryName};
+use prost_types::Timestamp;
+use tonic::{Request, Response, Status};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(super) struct Deliveries {
+    desk: Desk,
+    largest_page: usize,
+}
+
+impl Deliveries {
+    pub(super) const fn new(desk: Desk, largest_page: usize) -> Self {
+        Self { desk, largest_page }
+    }
+
+    async fn page(&self, request: pb::ListDeliveriesRequest) -> Result<pb::ListDeliveriesResponse, Error> {
+        let pb::ListDeliveriesRequest { state, channel_id, page_size: size, page_token } = request;
+        let state = wanted(state)?;
+        let size = page_size(size, self.largest_page)?;
+        let after = match &*page_token {
+            "" => DeliveryId::NONE,
+            token => match token.parse::<DeliveryName>() {
+                Ok(name) => name.id,
+                Err(error) => return Err(Error::InvalidRequest { field: "page_token", problem: error.to_string() }),
+            },
+        };
+        let page = self.desk.list(state, given(&channel_id), after, size).await?;
+        let next = page.next.map(|id| DeliveryName { log: 0, id }.to_string());
+        Ok(pb::ListDeliveriesResponse {
+            deliveries: page.deliveries.iter().map(told).collect(),
+            next_page_token: next.unwrap_or_default(),
+        })
+    }
+}
+
+/// The state that is asked for.
+fn wanted(state: i32) -> Result<Option<store::DeliveryState>, Error> {
+    match pb::DeliveryState::try_from(state) {
+        Ok(pb::DeliveryState::Unspecified) => Ok(None),
+        Ok(pb::DeliveryState::Pending) => Ok(Some(store::DeliveryState::Pending)),
+        Ok(pb::DeliveryState::Parked) => Ok(Some(store::DeliveryState::Parked)),
+        Ok(pb::DeliveryState::Dead) => Ok(Some(store::DeliveryState::Failed)),
+        Err(_) => Err(Error::InvalidRequest { field: "state", problem: format!("has no value {state}") }),
+    }
+}
+
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// A delivery as clients see it.
+fn told(shown: &Shown) -> pb::Delivery {
+    let delivery = &shown.delivery;
+    let endpoint = match delivery.id.endpoint {
+        Endpoint::Connector => pb::DeliveryEndpoint::Connector,
+        Endpoint::Bot => pb::DeliveryEndpoint::Bot,
+        Endpoint::Unspecified => pb::DeliveryEndpoint::Unspecified,
+    };
+    let state = match delivery.progress.state {
+        store::DeliveryState::Pending => pb::DeliveryState::Pending,
+        store::DeliveryState::Parked => pb::DeliveryState::Parked,
+        store::DeliveryState::Failed => pb::DeliveryState::Dead,
+        _ => pb::DeliveryState::Unspecified,
+    };
+    let due = delivery.progress.due;
+    pb::Delivery {
+        id: shown.name.to_string(),
+        message_id: shown.message_id().to_owned(),
+        channel_id: delivery.channel_id.clone(),
+        endpoint: endpoint.into(),
+        state: state.into(),
+        attempts: delivery.progress.attempts,
+        due_time: (due != 0)
+            .then(|| Timestamp { seconds: due.div_euclid(1_000_000_000), nanos: due.rem_euclid(1_000_000_000) as i32 }),
+        accepted_at: shown.message.as_ref().and_then(|stored| stored.entry.accepted_at),
+    }
+}
+
+#[tonic::async_trait]
+impl DeliveryService for Deliveries {
+    async fn list_deliveries(
+        &self,
+        request: Request<pb::ListDeliveriesRequest>,
+    ) -> Result<Response<pb::ListDeliveriesResponse>, Status> {
+        self.page(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn get_delivery(&self, request: Request<pb::GetDeliveryRequest>) -> Result<Response<pb::GetDeliveryResponse>, Status> {
+        let shown = self.desk.get(&request.into_inner().id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::GetDeliveryResponse { delivery: Some(told(&shown)) }))
+    }
+
+    async fn redrive_delivery(
+        &self,
+        request: Request<pb::RedriveDeliveryRequest>,
+    ) -> Result<Response<pb::RedriveDeliveryResponse>, Status> {
+        let shown = self.desk.redrive(&request.into_inner().id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::RedriveDeliveryResponse { delivery: Some(told(&shown)) }))
+    }
+
+    async fn redrive_deliveries(
+        &self,
+        request: Request<pb::RedriveDeliveriesRequest>,
+    ) -> Result<Response<pb::RedriveDeliveriesResponse>, Status> {
+        let pb::RedriveDeliveriesRequest { channel_id, accepted_since, accepted_before } = request.into_inner();
+        let which = Which { channel_id: given(&channel_id).map(str::to_owned), since: accepted_since, before: accepted_before };
+        let (redriven, more) = self.desk.redrive_all(&which).await.map_err(|error| status(&error))?;
+        let redriven = u32::try_from(redriven).unwrap_or(u32::MAX);
+        Ok(Response::new(pb::RedriveDeliveriesResponse { redriven, more }))
+    }
+
+    async fn discard_delivery(
+        &self,
+        request: Request<pb::DiscardDeliveryRequest>,
+    ) -> Result<Response<pb::DiscardDeliveryResponse>, Status> {
+        self.desk.discard(&request.into_inner().id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::DiscardDeliveryResponse {}))
+    }
+}

@@ -1,0 +1,111 @@
+//! Every row of the table of failures: whose fault it is, and what waits for it.
+
+use super::*;
+use crate::support::receiver::{Call, Reply};
+use std::collections::HashMap;
+
+/// Answers the first call of each message with a status, later ones with 200.
+fn once(status: u16) -> impl FnMut(&Call) -> Reply {
+    let mut seen = HashMap::<String, u32>::new();
+    move |call| {
+        let times = seen.entry(call.id.clone()).or_default();
+        *times += 1;
+        Reply::Status(if call.said() == "hi" && *times == 1 { status } else { 200 })
+    }
+}
+
+#[tokio::test]
+async fn what_fails_is_sent_again_with_the_same_id() {
+    for status in [301, 401, 403, 404, 408, 425, 429, 500, 501, 502, 503, 504] {
+        let mut connector = Receiver::answering(once(status)).await;
+        let gateway = gateway().start().await;
+        register(gateway.grpc, channel("shop", &connector)).await;
+        gateway.client().await.send(answers("shop", "ada", "hi")).await;
+        let calls = connector.take(3).await;
+        assert_eq!(calls.iter().map(Call::said).collect::<Vec<_>>(), ["CHANNEL_SESSION_STARTED", "hi", "hi"], "{status}");
+        assert_eq!(calls[1].id, calls[2].id, "{status}");
+        assert_ne!(calls[0].id, calls[1].id);
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_sent_again() {
+    for status in [400, 409, 413, 415, 422] {
+        let mut connector = Receiver::answering(once(status)).await;
+        let gateway = gateway().start().await;
+        register(gateway.grpc, channel("shop", &connector)).await;
+        let client = gateway.client().await;
+        client.send(answers("shop", "ada", "hi")).await;
+        client.send(answers("shop", "ada", "fence")).await;
+        let said: Vec<_> = connector.take(3).await.iter().map(Call::said).collect();
+        assert_eq!(said, ["CHANNEL_SESSION_STARTED", "hi", "fence"], "{status}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_time_gets_it() {
+    let mut asked = false;
+    let rule = move |call: &Call| match call.said().as_str() {
+        "hi" if !std::mem::replace(&mut asked, true) => Reply::Header(429, "retry-after", "2"),
+        _ => Reply::Status(200),
+    };
+    let mut connector = Receiver::answering(rule).await;
+    let gateway = gateway().start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    gateway.client().await.send(answers("shop", "ada", "hi")).await;
+    connector.take(2).await;
+    let begun = std::time::Instant::now();
+    assert_eq!(connector.call().await.said(), "hi");
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(1_900), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_connector_that_is_not_there_yet_gets_everything_once_it_is() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    drop(listener);
+    let gateway = gateway().start().await;
+    let uri = format!("http://{address}");
+    let late = Channel {
+        service_identifier: "shop".into(),
+        channel_type: "WEB".into(),
+        connector: Some(endpoint(uri)),
+        ..Channel::default()
+    };
+    register(gateway.grpc, late).await;
+    let client = gateway.client().await;
+    for number in 0..10 {
+        client.send(answers("shop", "ada", &number.to_string())).await;
+    }
+    let mut connector =
+        Receiver::on(tokio::net::TcpListener::bind(address).await.expect("the port is still free"), |_| Reply::Status(200));
+    let said: Vec<_> = connector.take(11).await.iter().map(Call::said).collect();
+    let expected: Vec<_> =
+        ["CHANNEL_SESSION_STARTED".to_owned()].into_iter().chain((0..10).map(|number| number.to_string())).collect();
+    assert_eq!(said, expected);
+}
+
+#[tokio::test]
+async fn a_dead_connector_delays_no_other() {
+    let dead = Receiver::answering(|_| Reply::Status(503)).await;
+    let mut alive = Receiver::willing().await;
+    let gateway = gateway().start().await;
+    register(gateway.grpc, channel("dead", &dead)).await;
+    register(gateway.grpc, channel("alive", &alive)).await;
+    let client = gateway.client().await;
+    for number in 0..100 {
+        client.send(answers("dead", &number.to_string(), "lost for now")).await;
+    }
+    client.send(answers("alive", "ada", "hi")).await;
+    assert_eq!(alive.take(2).await[1].said(), "hi");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_allowed_is_never_called() {
+    let mut connector = Receiver::willing().await;
+    let gateway = gateway().set("webhook.allow", "[]").start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    let sent = gateway.client().await.send(answers("shop", "ada", "hi")).await;
+    assert_eq!(sent.outcome, None, "it is tried again, in case that the configuration changes");
+    assert!(connector.pending().is_empty());
+}
