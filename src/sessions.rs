@@ -705,7 +705,9 @@ mod tests {
         let entries = |seconds: i64, patch: Json| {
             let mut message = samples::message(patch);
             message.id.get_or_insert_with(message::fresh_id);
-            let stage = Box::new(move |facts: &dyn Facts| route(facts, message, Submission::default(), at(seconds)));
+            let stage = Box::new(move |facts: &dyn Facts| {
+                route(facts, &Snapshot::default(), message, Submission::default(), at(seconds))
+            });
             let frame = world.memory.append(None, stage).now_or_never().expect("memory never waits").expect("is accepted");
             frame.iter().map(|stored| stored.entry.last_activity).collect::<Vec<_>>()
         };

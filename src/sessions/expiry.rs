@@ -240,7 +240,9 @@ mod tests {
             let received_at = wire::from_millis(millis_now() + sent - i64::try_from(ago.as_millis()).expect("is short"));
             let mut message = samples::message(patch);
             message.id.get_or_insert_with(message::fresh_id);
-            let stage = Box::new(|facts: &dyn Facts| crate::sessions::route(facts, message, Submission::default(), received_at));
+            let stage = Box::new(|facts: &dyn Facts| {
+                crate::sessions::route(facts, &crate::channels::Snapshot::default(), message, Submission::default(), received_at)
+            });
             let frame = self.memory.append(None, stage).await.expect("is accepted");
             frame.last().and_then(|stored| stored.entry.session.clone()).expect("belongs to a session")
         }

@@ -91,7 +91,13 @@ mod tests {
         let mut message = samples::message(patch);
         message.id.get_or_insert_with(message::fresh_id);
         let stage = Box::new(|facts: &dyn Facts| {
-            crate::sessions::route(facts, message, Submission::default(), Timestamp { seconds: 1_700_000_000, nanos: 0 })
+            crate::sessions::route(
+                facts,
+                &crate::channels::Snapshot::default(),
+                message,
+                Submission::default(),
+                Timestamp { seconds: 1_700_000_000, nanos: 0 },
+            )
         });
         let frame = memory.append(None, stage).await.expect("is accepted");
         frame.last().and_then(|stored| stored.entry.session.clone()).expect("belongs to a session")
