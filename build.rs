@@ -3,8 +3,10 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 7] = [
     "cim/v1/message_service.proto",
+    "cim/v1/subscription_service.proto",
+    "cim/v1/session_service.proto",
     "cim/v1/channel_service.proto",
     "cim/v1/delivery_service.proto",
     "cim/v1/error_reason.proto",

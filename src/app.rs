@@ -11,9 +11,12 @@ use crate::message;
 use crate::outcomes::Waiters;
 use crate::pb;
 use crate::readiness::Readiness;
+use crate::sessions::{Expiry, Sessions, Timeouts};
+use crate::store::bookmarks::Bookmarks;
 use crate::store::embedded::{self, Embedded, OpenError, Opening};
 use crate::store::memory::Memory;
 use crate::store::{self, Registry, Store};
+use crate::subscriptions::{self, Subscriptions};
 use crate::wire::Bounds;
 use crate::{grpc, http, webhook};
 use axum::http::StatusCode;
@@ -146,7 +149,7 @@ impl Gateway {
     ) -> Result<(), Error> {
         let Self { config, declared, grpc: grpc_listener, http: http_listener } = self;
         let channels = Channels::open(store.registry(), declared, channels_settings(&config)).await?;
-        let store = store.store();
+        let (store, bookmarks) = (store.store(), store.bookmarks());
         let stop = CancellationToken::new();
         let mut store_health = store.health();
         let waiters = Waiters::new(config.delivery.max_waiting);
@@ -157,12 +160,20 @@ impl Gateway {
         let dispatcher = Dispatcher::new(store.clone(), channels, client, settings, waiters, limits, stop.clone());
         let desk = dispatcher.desk();
         let dispatcher = AbortOnDropHandle::new(tokio::spawn(dispatcher.run()));
-        let (feed, matcher) = Feed::new(store, feed_settings(&config.feed), stop.clone());
+        let (feed, matcher) = Feed::new(store.clone(), feed_settings(&config.feed), stop.clone());
         let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
+        let settings = subscriptions_settings(&config.subscriptions);
+        let sessions = Sessions::new(store.clone());
+        let expiry = timeouts(&config.sessions).map(|timeouts| Expiry::new(store.clone(), timeouts, stop.clone()));
+        let _expiry = expiry.map(|expiry| AbortOnDropHandle::new(tokio::spawn(expiry.run())));
+        let (subscriptions, writer) = Subscriptions::open(feed, store, bookmarks, settings).await.map_err(store_failed)?;
+        let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
 
-        let (routes, health) = grpc::routes(inbox.clone(), feed.clone(), desk, grpc_settings(&config), stop.clone()).await;
+        let (routes, health) =
+            grpc::routes(inbox.clone(), subscriptions.clone(), sessions.clone(), desk, grpc_settings(&config), stop.clone())
+                .await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
-        let http_router = http::router(inbox, feed, readiness.subscribe(), &http_settings(&config));
+        let http_router = http::router(inbox, subscriptions, sessions, readiness.subscribe(), &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, http_router, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
@@ -234,6 +245,13 @@ impl OpenStore {
     }
 
     fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Memory(memory) => Arc::new(memory.clone()),
+            Self::Embedded(embedded) => Arc::new(embedded.clone()),
+        }
+    }
+
+    fn bookmarks(&self) -> Arc<dyn Bookmarks> {
         match self {
             Self::Memory(memory) => Arc::new(memory.clone()),
             Self::Embedded(embedded) => Arc::new(embedded.clone()),
@@ -364,6 +382,20 @@ const fn feed_settings(config: &config::Feed) -> feed::Settings {
         max_streams: config.max_streams,
         cold_scans: config.cold_scans,
     }
+}
+
+const fn subscriptions_settings(config: &config::Subscriptions) -> subscriptions::Settings {
+    subscriptions::Settings { max: config.max, write_interval: config.write_interval }
+}
+
+/// How long customers may be inactive; none if they always may.
+fn timeouts(config: &config::Sessions) -> Option<Timeouts> {
+    let timeout = Some(config.customer_activity_timeout).filter(|timeout| !timeout.is_zero())?;
+    Some(Arc::new(move |_: &str| Some(timeout)))
+}
+
+fn store_failed(error: store::Error) -> Error {
+    Error::StoreFailed { cause: error.to_string() }
 }
 
 const fn reuse(policy: config::ReusePolicy) -> Reuse {

@@ -36,6 +36,10 @@ pub struct Config {
     pub channels: Channels,
     /// Streams of notifications.
     pub feed: Feed,
+    /// Named subscriptions.
+    pub subscriptions: Subscriptions,
+    /// Channel sessions.
+    pub sessions: Sessions,
     /// Bounds of what a client may send.
     pub limits: Limits,
     /// Where accepted messages are kept.
@@ -189,6 +193,24 @@ pub struct Feed {
     pub max_streams: usize,
     /// Most looks at a time through old parts of the log for the few messages that a filter wants.
     pub cold_scans: usize,
+}
+
+/// Channel sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sessions {
+    /// How long a customer may be inactive before the session ends; zero for ever.
+    #[serde(serialize_with = "with_unit")]
+    pub customer_activity_timeout: Duration,
+}
+
+/// Named subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Subscriptions {
+    /// Most of them.
+    pub max: usize,
+    /// Least time between two writes of what is acknowledged.
+    #[serde(serialize_with = "with_unit")]
+    pub write_interval: Duration,
 }
 
 /// The bounds of [`Feed::heartbeat`], and of what a client may ask for instead.
@@ -415,6 +437,10 @@ impl Config {
             inbox: Inbox::read(r),
             channels: Channels::read(r),
             feed: Feed::read(r),
+            subscriptions: Subscriptions::read(r),
+            sessions: Sessions {
+                customer_activity_timeout: r.duration("sessions.customer_activity_timeout", seconds(0, 30 * 24 * 60 * 60)),
+            },
             limits: Limits::read(r),
             store: Store::read(r),
             delivery: Delivery::read(r),
@@ -567,6 +593,15 @@ impl Feed {
             heartbeat_skipped: r.number("feed.heartbeat_skipped", 1..=1_000_000),
             max_streams: r.number("feed.max_streams", 1..=1_000_000),
             cold_scans: r.number("feed.cold_scans", 1..=1000),
+        }
+    }
+}
+
+impl Subscriptions {
+    fn read(r: &mut Reader) -> Self {
+        Self {
+            max: r.number("subscriptions.max", 1..=100_000),
+            write_interval: r.duration("subscriptions.write_interval", seconds(0, 10)),
         }
     }
 }

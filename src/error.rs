@@ -56,6 +56,12 @@ pub enum Error {
         /// The id.
         id: String,
     },
+    /// No channel session has this id.
+    #[error("no channel session has the id {id:?}")]
+    SessionNotFound {
+        /// The id.
+        id: String,
+    },
     /// The channel is larger than the gateway accepts.
     #[error("the channel is larger than {limit} bytes")]
     ChannelTooLarge {
@@ -138,6 +144,27 @@ pub enum Error {
         /// The bound.
         most: usize,
     },
+    /// No subscription has this name.
+    #[error("no subscription has the name {name:?}")]
+    SubscriptionNotFound {
+        /// The name.
+        name: String,
+    },
+    /// Another reader has attached the subscription since.
+    #[error(
+        "another reader has taken over the subscription {name:?}; do not attach again by yourself, or the two will displace each \
+         other for ever"
+    )]
+    TakenOver {
+        /// The name of the subscription.
+        name: String,
+    },
+    /// There are as many named subscriptions as may be.
+    #[error("there are {most} named subscriptions, which is the most; delete one that nobody needs")]
+    TooManySubscriptions {
+        /// The bound.
+        most: usize,
+    },
     /// The gateway shuts down.
     #[error("the gateway is shutting down; connect again")]
     ShuttingDown,
@@ -158,6 +185,8 @@ pub enum Kind {
     TooLarge,
     /// What the caller sent contradicts what is there.
     Conflict,
+    /// Another has taken the caller's place.
+    Displaced,
     /// What the caller goes by was changed meanwhile.
     Outdated,
     /// What is there does not allow it.
@@ -183,6 +212,7 @@ impl Error {
             }
             Self::MessageTooLarge { .. } | Self::ChannelTooLarge { .. } => Kind::TooLarge,
             Self::ReusedId { .. } | Self::ChannelExists { .. } => Kind::Conflict,
+            Self::TakenOver { .. } => Kind::Displaced,
             Self::EtagMismatch { .. } => Kind::Outdated,
             Self::ChannelDeclared { .. }
             | Self::DefaultOutboundTaken { .. }
@@ -190,11 +220,13 @@ impl Error {
             | Self::DeliveryNotDead { .. } => Kind::NotAllowed,
             Self::MessageNotFound { .. }
             | Self::ConversationNotFound { .. }
+            | Self::SessionNotFound { .. }
+            | Self::SubscriptionNotFound { .. }
             | Self::ChannelNotFound { .. }
             | Self::NoDefaultOutbound { .. }
             | Self::DeliveryNotFound { .. } => Kind::NotFound,
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
-            Self::TooManyStreams { .. } => Kind::Exhausted,
+            Self::TooManyStreams { .. } | Self::TooManySubscriptions { .. } => Kind::Exhausted,
             Self::ShuttingDown
             | Self::Opening
             | Self::Store(store::Error::Unavailable { .. } | store::Error::Busy | store::Error::Full { .. }) => Kind::Unavailable,
@@ -213,6 +245,7 @@ impl Error {
             Self::ReusedId { .. } => ErrorReason::ReusedId,
             Self::MessageNotFound { .. } => ErrorReason::MessageNotFound,
             Self::ConversationNotFound { .. } => ErrorReason::ConversationNotFound,
+            Self::SessionNotFound { .. } => ErrorReason::SessionNotFound,
             Self::InvalidChannel { .. } => ErrorReason::InvalidChannel,
             Self::ChannelTooLarge { .. } => ErrorReason::ChannelTooLarge,
             Self::ChannelNotFound { .. } | Self::NoDefaultOutbound { .. } => ErrorReason::ChannelNotFound,
@@ -226,6 +259,9 @@ impl Error {
             Self::CursorExpired { .. } => ErrorReason::CursorExpired,
             Self::CursorUnknown { .. } => ErrorReason::CursorUnknown,
             Self::TooManyStreams { .. } => ErrorReason::TooManyStreams,
+            Self::SubscriptionNotFound { .. } => ErrorReason::SubscriptionNotFound,
+            Self::TakenOver { .. } => ErrorReason::SubscriptionTakenOver,
+            Self::TooManySubscriptions { .. } => ErrorReason::TooManySubscriptions,
             Self::ShuttingDown => ErrorReason::ShuttingDown,
             Self::Opening => ErrorReason::Starting,
             Self::Store(store::Error::Unavailable { .. }) => ErrorReason::StoreUnavailable,

@@ -3,13 +3,14 @@
 //! # The map
 //!
 //! ```text
-//! main ─► app ─► { grpc, http, delivery } ─► { inbox, feed, outcomes } ─► { sessions, customers, planning }
-//!                                 │                                        ─► { channels, message, wire, store (trait) }
+//! main ─► app ─► { grpc, http, delivery } ─► { inbox, subscriptions, feed, outcomes } ─► { sessions, customers, planning }
+//!                                 │                                                       ─► { channels, message, wire, store (trait) }
 //!                                 └─► webhook
 //! ```
 //!
 //! A message only ever goes forward: it is decoded ([`wire`] for JSON, tonic for protobuf), checked ([`message`]), routed
-//! ([`sessions`]), appended ([`store`]) and answered ([`inbox`]); readers follow the log from their cursor ([`feed`]).
+//! ([`sessions`]), appended ([`store`]) and answered ([`inbox`]); readers follow the log from their cursor ([`feed`]),
+//! which the gateway keeps for those with a name ([`subscriptions`]).
 //! What it is planned to be delivered as is appended with it ([`planning`]); [`delivery`] sends it by [`webhook`], which is the way out to
 //! third parties and knows no other part, appends what became of it, and tells who waits ([`outcomes`]).
 //! [`grpc`] and [`http`] are thin faces of the same use cases and never see each other; only [`app`] knows everyone.
@@ -26,7 +27,7 @@
 //! | delivery | one message for one endpoint; its *attempts* are single calls |
 //! | lane | what one endpoint gets of one customer on one channel, in order |
 //! | outcome | what became of a message: delivered, failed |
-//! | channel session | one customer on one channel, from the first message or START_CHAT to END_CHAT |
+//! | channel session | one customer on one channel, from the first message or START_CHAT to END_CHAT or inactivity |
 //! | conversation | one or more channel sessions of the same customer |
 //! | entry | one accepted message in the log, with every fact that follows from it |
 //! | position | an entry's place in the log; a *cursor* is an opaque text that carries it |
@@ -57,6 +58,7 @@ pub mod readiness;
 mod samples;
 pub mod sessions;
 pub mod store;
+pub mod subscriptions;
 pub mod telemetry;
 pub mod violation;
 pub mod webhook;

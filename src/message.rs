@@ -265,7 +265,19 @@ pub fn is_typing(message: &pb::CimMessage) -> bool {
 pub fn may_open(message: &pb::CimMessage) -> bool {
     let notification =
         matches!(kind(message), Some(Kind::DeliveryNotification(_) | Kind::DeletedNotification(_) | Kind::Notification(_)));
-    !notification && intent(message) != Some("END_CHAT")
+    !notification && !ends_session(message)
+}
+
+/// True if the message ends its channel session.
+pub fn ends_session(message: &pb::CimMessage) -> bool {
+    matches!(intent(message), Some("END_CHAT" | "NETWORK_DISCONNECT"))
+}
+
+/// True for what customers do: they say something, or type. Connectors speak for them; what they report is nobody's doing.
+pub fn is_of_customer(message: &pb::CimMessage) -> bool {
+    let sender = message.header.as_ref().and_then(|header| header.sender.as_ref());
+    let speaks = sender.is_some_and(|sender| matches!(sender.r#type(), SenderType::Customer | SenderType::Connector));
+    speaks && (may_open(message) || is_typing(message))
 }
 
 /// Who a message is for. What agents, bots, applications and the platform say is for the customer, all else for the platform; so
@@ -687,8 +699,30 @@ mod tests {
             let notification = ["NOTIFICATION", "DELIVERYNOTIFICATION", "DELETEDNOTIFICATION"].contains(&name);
             assert_eq!(may_open(&samples::message(with_body(name, json!({})))), !notification, "{name}");
         }
-        for (intent, opens) in [("END_CHAT", false), ("START_CHAT", true), ("END_VOICE", true), ("AGENT_OUTBOUND", true)] {
+        for (intent, opens) in [
+            ("END_CHAT", false),
+            ("NETWORK_DISCONNECT", false),
+            ("START_CHAT", true),
+            ("END_VOICE", true),
+            ("AGENT_OUTBOUND", true),
+        ] {
             assert_eq!(may_open(&samples::message(json!({ "header": { "intent": intent }, "body": null }))), opens, "{intent}");
+        }
+    }
+
+    #[test]
+    fn what_a_customer_says_or_types_is_of_the_customer_whoever_brings_it() {
+        let by = |sender: &str, body: Value| {
+            let sender = json!({ "id": "s", "type": sender, "senderName": "S" });
+            is_of_customer(&samples::message(json!({ "header": { "sender": sender }, "body": body })))
+        };
+        let typing = || json!({ "type": "NOTIFICATION", "notificationType": "TYPING_STARTED" });
+        let report = || json!({ "type": "DELIVERYNOTIFICATION", "messageId": "m", "status": "READ" });
+        for sender in ["CUSTOMER", "CONNECTOR"] {
+            assert!(by(sender, json!({})) && by(sender, typing()) && !by(sender, report()), "{sender}");
+        }
+        for sender in ["AGENT", "BOT", "APP", "SYSTEM"] {
+            assert!(!by(sender, json!({})) && !by(sender, typing()), "{sender}");
         }
     }
 

@@ -1,6 +1,16 @@
 //! Channel sessions and conversations: where a message belongs, and what the gateway fills in.
 //!
-//! Pure: [`route`] looks facts and channels up, and invents nothing but ids.
+//! Pure: [`route`] looks facts and channels up, and invents nothing but ids. So does [`ending`], which ends sessions without a message. The use case
+//! of whoever looks after sessions is [`Sessions`]; [`Expiry`] ends those that nobody uses any more.
+
+pub mod end_reason;
+mod ending;
+mod expiry;
+mod register;
+mod timers;
+
+pub use expiry::{Expiry, Timeouts};
+pub use register::{Ended, Sessions};
 
 use crate::channels::Snapshot;
 use crate::customers;
@@ -8,7 +18,7 @@ use crate::message;
 use crate::pb;
 use crate::pb::body::Kind;
 use crate::pb::store::{Entry, Session, Submission};
-use crate::pb::{Audience, SenderType};
+use crate::pb::{Audience, SenderType, SessionEndReason};
 use crate::store::{CustomerFacts, Facts, Frame, SessionKey};
 use crate::violation::{Reason, Violations};
 use crate::wire;
@@ -42,28 +52,35 @@ pub fn route(
     };
     let customer = customer(facts, &mut session, &sent, &sent_numbers);
     fill(&mut message, &session, customer);
+    let last_activity = match facts.session_facts(&session.id) {
+        Some(known) if !message::is_of_customer(&message) => known.last_activity,
+        _ => received_at,
+    };
     note_rerouting(&mut submission, sent, sent_numbers, &message);
 
     let mut frame = Vec::with_capacity(2);
     if opened {
         frame.push(notice(&message, &session, "CHANNEL_SESSION_STARTED", received_at));
     }
-    let ends = message::intent(&message) == Some("END_CHAT") && session.ended_at.is_none();
+    let ends = message::ends_session(&message) && session.ended_at.is_none();
     if ends {
         session.ended_at = Some(received_at);
-        session.end_reason = end_reason(&message).into();
+        session.end_reason = end_reason::name(ended_by(&message)).into();
     }
     let ended = ends.then(|| notice(&message, &session, "CHANNEL_SESSION_ENDED", received_at));
     frame.push(entry(message, Some(session), Some(submission)));
     frame.extend(ended);
+    frame.iter_mut().for_each(|entry| entry.last_activity = Some(last_activity));
     Ok(frame)
 }
 
-/// The reason code of a session that this message ends.
-fn end_reason(message: &pb::CimMessage) -> &'static str {
-    match message.header.as_ref().and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type) {
-        Some(SenderType::Agent) => "AGENT",
-        _ => "CUSTOMER",
+/// Why a session ends that this message ends.
+fn ended_by(message: &pb::CimMessage) -> SessionEndReason {
+    let sender = message.header.as_ref().and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type);
+    match (message::intent(message), sender) {
+        (Some("NETWORK_DISCONNECT"), _) => SessionEndReason::Network,
+        (_, Some(SenderType::Agent)) => SessionEndReason::Agent,
+        _ => SessionEndReason::Customer,
     }
 }
 
@@ -358,7 +375,7 @@ pub(crate) fn is_notice(message: &pb::CimMessage) -> bool {
     let of_session = matches!(
         message::kind(message),
         Some(Kind::Notification(notification))
-            if matches!(notification.notification_type.as_deref(), Some("CHANNEL_SESSION_STARTED" | "CHANNEL_SESSION_ENDED"))
+            if matches!(notification.notification_type.as_deref(), Some("CHANNEL_SESSION_STARTED" | "CHANNEL_SESSION_EXPIRED" | "CHANNEL_SESSION_ENDED"))
     );
     of_session && sender.is_some_and(|sender| sender.id.as_deref() == Some(GATEWAY) && sender.r#type() == SenderType::System)
 }
@@ -667,6 +684,39 @@ mod tests {
         let agent = json!({ "header": { "sender": { "id": "a1", "type": "AGENT", "senderName": "Agent" } } });
         let frame = world.frame(and(end_chat(), agent));
         assert_eq!(session(&frame[0]).end_reason, "AGENT");
+    }
+
+    #[test]
+    fn a_lost_connection_is_the_reason_and_opens_nothing() {
+        let world = World::new();
+        let lost = || json!({ "header": { "intent": "NETWORK_DISCONNECT" }, "body": null });
+        assert!(world.frame(lost())[0].entry.session.is_none());
+        world.open(json!({}));
+        let frame = world.frame(lost());
+        assert_eq!(frame.len(), 2);
+        assert_eq!(session(&frame[1]).end_reason, "NETWORK");
+        assert_eq!(names(&frame[1..]), ["CHANNEL_SESSION_ENDED"]);
+    }
+
+    #[test]
+    fn what_the_customer_does_is_noted_in_every_entry_of_the_session() {
+        let world = World::new();
+        let at = |seconds: i64| Timestamp { seconds: AT.seconds + seconds, nanos: 0 };
+        let entries = |seconds: i64, patch: Json| {
+            let mut message = samples::message(patch);
+            message.id.get_or_insert_with(message::fresh_id);
+            let stage = Box::new(move |facts: &dyn Facts| {
+                route(facts, &Snapshot::default(), message, Submission::default(), at(seconds))
+            });
+            let frame = world.memory.append(None, stage).now_or_never().expect("memory never waits").expect("is accepted");
+            frame.iter().map(|stored| stored.entry.last_activity).collect::<Vec<_>>()
+        };
+        let by = |sender: &str| json!({ "header": { "sender": { "id": "s", "type": sender, "senderName": "S" } } });
+        assert_eq!(entries(1, by("AGENT")), [Some(at(1)); 2], "its opening counts, whoever opens it");
+        assert_eq!(entries(2, by("CUSTOMER")), [Some(at(2))]);
+        assert_eq!(entries(3, by("AGENT")), [Some(at(2))]);
+        assert_eq!(entries(4, and(by("CONNECTOR"), receipt("m1"))), [Some(at(2))]);
+        assert_eq!(entries(5, and(by("AGENT"), end_chat())), [Some(at(2)); 2]);
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn variables_of_others_are_left_alone() {
 }
 
 /// For each bounded key: the least and the most, and for each the nearest value beyond.
-const BOUNDS: [(&str, [&str; 4]); 57] = [
+const BOUNDS: [(&str, [&str; 4]); 60] = [
     ("grpc.max_connections", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_concurrent_streams", ["0", "1", "1000000", "1000001"]),
     ("grpc.max_in_flight", ["0", "1", "10000", "10001"]),
@@ -122,6 +122,9 @@ const BOUNDS: [(&str, [&str; 4]); 57] = [
     ("feed.heartbeat_skipped", ["0", "1", "1000000", "1000001"]),
     ("feed.max_streams", ["0", "1", "1000000", "1000001"]),
     ("feed.cold_scans", ["0", "1", "1000", "1001"]),
+    ("subscriptions.max", ["0", "1", "100000", "100001"]),
+    ("subscriptions.write_interval", ["", "0s", "10s", "10001ms"]),
+    ("sessions.customer_activity_timeout", ["", "0s", "30days", "2592000001ms"]),
     ("limits.message", ["1023 B", "1 KiB", "16 MiB", "16777217 B"]),
     ("limits.json_depth", ["7", "8", "128", "129"]),
     ("limits.free_form_depth", ["0", "1", "24", "25"]),

@@ -186,7 +186,8 @@ impl Subscription {
         }
     }
 
-    const fn cursor(&self) -> Cursor {
+    /// Where the reader is: it was given everything up to here that it wants. At first, the start.
+    pub const fn cursor(&self) -> Cursor {
         Cursor { epoch: self.epoch, position: self.position }
     }
 }

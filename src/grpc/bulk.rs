@@ -74,6 +74,7 @@ mod tests {
     use crate::store::double::Double;
     use crate::store::memory::Memory;
     use crate::store::{self, AppendError, Claim, Stage, Staged, Store as _};
+    use crate::subscriptions::{self, Subscriptions};
     use async_trait::async_trait;
     use futures::FutureExt as _;
     use parking_lot::Mutex;
@@ -182,7 +183,14 @@ mod tests {
                 max_in_flight,
                 delivery_wait: Duration::ZERO,
             };
-            let messages = Messages::new(inbox, feed, settings, shutdown.clone());
+            let subscriptions = Subscriptions::open(
+                feed,
+                store.clone(),
+                Arc::new(store.memory.clone()),
+                subscriptions::Settings { max: 1, write_interval: Duration::ZERO },
+            );
+            let (subscriptions, _writer) = subscriptions.now_or_never().expect("memory never waits").expect("is empty");
+            let messages = Messages::new(inbox, subscriptions, settings, shutdown.clone());
             Self { store, answers: answers(messages, requests), shutdown }
         }
 

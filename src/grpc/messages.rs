@@ -1,14 +1,14 @@
 //! `MessageService`: each call decodes, calls a use case and encodes.
 
 use super::status::status;
-use super::{Settings, bulk, notifications};
+use super::{Settings, bulk, notifications, subscriptions};
 use crate::error::Error;
-use crate::feed::Feed;
 use crate::inbox::{Accepted, Inbox, Pending};
 use crate::outcomes::{LONGEST_DELIVERY_WAIT, Outcome};
 use crate::pb;
 use crate::pb::message_service_server::MessageService;
 use crate::store::{Cursor, Stored};
+use crate::subscriptions::Subscriptions;
 use crate::violation::Violations;
 use futures::stream::BoxStream;
 use std::time::Duration;
@@ -23,14 +23,14 @@ const DEFAULT_PAGE: usize = 50;
 #[derive(Debug, Clone)]
 pub(super) struct Messages {
     pub(super) inbox: Inbox,
-    feed: Feed,
+    subscriptions: Subscriptions,
     pub(super) settings: Settings,
     pub(super) shutdown: CancellationToken,
 }
 
 impl Messages {
-    pub(super) const fn new(inbox: Inbox, feed: Feed, settings: Settings, shutdown: CancellationToken) -> Self {
-        Self { inbox, feed, settings, shutdown }
+    pub(super) const fn new(inbox: Inbox, subscriptions: Subscriptions, settings: Settings, shutdown: CancellationToken) -> Self {
+        Self { inbox, subscriptions, settings, shutdown }
     }
 
     /// Gives a message its place in the order of acceptance.
@@ -121,8 +121,16 @@ impl MessageService for Messages {
         request: Request<pb::SubscribeNotificationsRequest>,
     ) -> Result<Response<Self::SubscribeNotificationsStream>, Status> {
         let wanted = notifications::wanted(request.into_inner(), &self.settings).map_err(|error| status(&error))?;
-        let subscription = self.feed.subscribe(wanted.filter, wanted.start, wanted.heartbeat).await;
-        Ok(Response::new(notifications::stream(subscription.map_err(|error| status(&error))?)))
+        let reader = self.subscriptions.subscribe(wanted).await.map_err(|error| status(&error))?;
+        Ok(Response::new(notifications::stream(reader)))
+    }
+
+    async fn acknowledge_notifications(
+        &self,
+        request: Request<pb::AcknowledgeNotificationsRequest>,
+    ) -> Result<Response<pb::AcknowledgeNotificationsResponse>, Status> {
+        let acknowledged = subscriptions::acknowledge(&self.subscriptions, request.into_inner()).await;
+        acknowledged.map(Response::new).map_err(|error| status(&error))
     }
 }
 

@@ -5,17 +5,22 @@ mod channels;
 mod deliveries;
 mod messages;
 mod notifications;
+mod sessions;
 mod status;
+mod subscriptions;
 
 use crate::delivery::Desk;
 use crate::error::Error;
-use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::pb;
 use crate::pb::channel_service_server::{self, ChannelServiceServer};
 use crate::pb::delivery_service_server::{self, DeliveryServiceServer};
 use crate::pb::message_service_server::{self, MessageServiceServer};
+use crate::pb::session_service_server::{self, SessionServiceServer};
+use crate::pb::subscription_service_server::{self, SubscriptionServiceServer};
 use crate::readiness::Readiness;
+use crate::sessions::Sessions;
+use crate::subscriptions::Subscriptions;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Response;
@@ -47,8 +52,13 @@ pub struct Settings {
 }
 
 /// The services, for health and reflection.
-const SERVICES: [&str; 3] =
-    [message_service_server::SERVICE_NAME, channel_service_server::SERVICE_NAME, delivery_service_server::SERVICE_NAME];
+const SERVICES: [&str; 5] = [
+    message_service_server::SERVICE_NAME,
+    channel_service_server::SERVICE_NAME,
+    delivery_service_server::SERVICE_NAME,
+    session_service_server::SERVICE_NAME,
+    subscription_service_server::SERVICE_NAME,
+];
 
 /// What `grpc.health.v1` tells beside whether the whole and each service serves: whether the gateway has started, and whether the
 /// process turns at all, for probes that ask just that.
@@ -86,16 +96,30 @@ impl Health {
 
 /// The routes of the gRPC face, and its health: that of a gateway that has not started, until it is told another. Streams that take
 /// messages end with `shutdown`.
-pub async fn routes(inbox: Inbox, feed: Feed, desk: Desk, settings: Settings, shutdown: CancellationToken) -> (Routes, Health) {
+pub async fn routes(
+    inbox: Inbox,
+    subscriptions: Subscriptions,
+    sessions: Sessions,
+    desk: Desk,
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> (Routes, Health) {
     let limit = inbox.limits().message_bytes;
     // What is larger than the bound but not by far is read, and reported with all else that is wrong with it.
     let most = limit * 2;
     let channels = channels::Registry::new(inbox.channels().clone(), settings.channels_page);
     let channels = ChannelServiceServer::new(channels).max_decoding_message_size(most);
     let deliveries = DeliveryServiceServer::new(deliveries::Deliveries::new(desk, settings.deliveries_page));
-    let messages = messages::Messages::new(inbox, feed, settings, shutdown);
+    let register = sessions::Register::new(sessions, settings.history_page);
+    let names = subscriptions::Registry::new(subscriptions.clone(), settings.history_page);
+    let messages = messages::Messages::new(inbox, subscriptions, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
-    let (routes, health) = with_health(Routes::new(messages).add_service(channels).add_service(deliveries)).await;
+    let routes = Routes::new(messages)
+        .add_service(channels)
+        .add_service(deliveries)
+        .add_service(SubscriptionServiceServer::new(names))
+        .add_service(SessionServiceServer::new(register));
+    let (routes, health) = with_health(routes).await;
     let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
     (Routes::from(routes.into_axum_router().layer(in_our_words)), health)
 }
@@ -117,6 +141,11 @@ async fn with_health(routes: Routes) -> (Routes, Health) {
     let routes = routes.add_service(service);
     let routes = routes.add_service(reflection().build_v1().expect(DESCRIPTORS_DECODE));
     (routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE)), health)
+}
+
+/// A text that must not be empty.
+fn required(field: &'static str, value: String) -> Result<String, Error> {
+    if value.is_empty() { Err(Error::InvalidRequest { field, problem: "is required".into() }) } else { Ok(value) }
 }
 
 /// An answer that is no more than a status, as the gateway would put it.

@@ -4,12 +4,13 @@ use super::Settings;
 use super::messages::accepted_message;
 use super::status::status;
 use crate::error::Error;
-use crate::feed::{Event, Start, Subscription};
+use crate::feed::{Event, Start};
 use crate::pb;
 use crate::pb::subscribe_notifications_request::Start as AskedStart;
 use crate::pb::subscribe_notifications_response::Event as Sent;
 use crate::pb::{Audience, SenderType, StartPoint};
 use crate::store::Filter;
+use crate::subscriptions::{NotAName, Reader, Request};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -21,31 +22,32 @@ use tonic::Status;
 const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
 /// What a caller asks for, checked.
-#[derive(Debug)]
-pub(super) struct Wanted {
-    pub(super) filter: Filter,
-    pub(super) start: Start,
-    pub(super) heartbeat: Option<Duration>,
-}
-
-/// Checks a request.
-pub(super) fn wanted(request: pb::SubscribeNotificationsRequest, settings: &Settings) -> Result<Wanted, Error> {
-    Ok(Wanted {
+pub(super) fn wanted(request: pb::SubscribeNotificationsRequest, settings: &Settings) -> Result<Request, Error> {
+    Ok(Request {
+        name: Some(request.subscription)
+            .filter(|name| !name.is_empty())
+            .map(|name| name.parse())
+            .transpose()
+            .map_err(not_a_name)?,
         filter: filter(request.filter.unwrap_or_default(), settings)?,
-        start: start(request.start)?,
+        start: request.start.map(start).transpose()?,
+        reset: request.reset,
         heartbeat: request.heartbeat_interval.map(heartbeat).transpose()?,
     })
 }
 
-fn start(asked: Option<AskedStart>) -> Result<Start, Error> {
+fn not_a_name(error: NotAName) -> Error {
+    Error::InvalidRequest { field: "subscription", problem: error.to_string() }
+}
+
+fn start(asked: AskedStart) -> Result<Start, Error> {
     match asked {
-        None => Ok(Start::Latest),
-        Some(AskedStart::AfterCursor(cursor)) => match cursor.parse() {
+        AskedStart::AfterCursor(cursor) => match cursor.parse() {
             Ok(cursor) => Ok(Start::After(cursor)),
             Err(error) => Err(Error::InvalidRequest { field: "after_cursor", problem: format!("{error}") }),
         },
-        Some(AskedStart::AcceptedSince(time)) => Ok(Start::Since(time)),
-        Some(AskedStart::StartPoint(point)) => match StartPoint::try_from(point) {
+        AskedStart::AcceptedSince(time) => Ok(Start::Since(time)),
+        AskedStart::StartPoint(point) => match StartPoint::try_from(point) {
             Ok(StartPoint::Earliest) => Ok(Start::Earliest),
             Ok(StartPoint::Latest | StartPoint::Unspecified) => Ok(Start::Latest),
             Err(_) => Err(Error::InvalidRequest { field: "start_point", problem: format!("has no value {point}") }),
@@ -90,15 +92,17 @@ fn known<E: TryFrom<i32> + Eq + Hash>(field: &'static str, numbers: &[i32], unsp
         .map_err(|number| Error::InvalidRequest { field, problem: format!("has no value {number}") })
 }
 
-/// The events of a subscription. It is pulled: a reader that stops reading stops the stream, not the gateway.
-pub(super) fn stream(subscription: Subscription) -> BoxStream<'static, Result<pb::SubscribeNotificationsResponse, Status>> {
-    let events = stream::try_unfold(subscription, async |mut subscription| {
-        let event = subscription.next().await.map_err(|error| status(&error))?;
+/// The events of a reader. It is pulled: a reader that stops reading stops the stream, not the gateway.
+pub(super) fn stream(reader: Reader) -> BoxStream<'static, Result<pb::SubscribeNotificationsResponse, Status>> {
+    let events = stream::try_unfold(reader, async |mut reader| {
+        let event = reader.next().await.map_err(|error| status(&error))?;
         let event = match event {
             Event::Notification(stored, cursor) => Sent::Notification(accepted_message(&stored, cursor)),
-            Event::Heartbeat(cursor) => Sent::Heartbeat(pb::Heartbeat { cursor: cursor.to_string() }),
+            Event::Heartbeat(cursor) => {
+                Sent::Heartbeat(pb::Heartbeat { cursor: cursor.to_string(), generation: reader.generation().unwrap_or_default() })
+            }
         };
-        Ok(Some((pb::SubscribeNotificationsResponse { event: Some(event) }, subscription)))
+        Ok(Some((pb::SubscribeNotificationsResponse { event: Some(event) }, reader)))
     });
     events.boxed()
 }

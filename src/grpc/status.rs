@@ -60,6 +60,7 @@ const fn code(kind: Kind) -> Code {
         Kind::Invalid => Code::InvalidArgument,
         Kind::TooLarge | Kind::Exhausted => Code::ResourceExhausted,
         Kind::Conflict => Code::AlreadyExists,
+        Kind::Displaced => Code::Aborted,
         Kind::Outdated => Code::Aborted,
         Kind::NotAllowed => Code::FailedPrecondition,
         Kind::NotFound => Code::NotFound,

@@ -14,12 +14,15 @@ mod openapi;
 mod prefer;
 mod problem;
 mod query;
+mod sessions;
+mod subscriptions;
 mod view;
 
 use crate::error::Error;
-use crate::feed::Feed;
 use crate::inbox::{Inbox, Reuse};
 use crate::readiness::Readiness;
+use crate::sessions::Sessions;
+use crate::subscriptions::Subscriptions;
 use axum::Router;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
@@ -61,8 +64,14 @@ pub struct Settings {
 type Routes = Vec<(&'static str, MethodRouter)>;
 
 /// The face of these use cases. `/readyz` tells what `readiness` says.
-pub fn router(inbox: Inbox, feed: Feed, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Router {
-    let router = routes(inbox, feed, readiness, settings)
+pub fn router(
+    inbox: Inbox,
+    subscriptions: Subscriptions,
+    sessions: Sessions,
+    readiness: watch::Receiver<Readiness>,
+    settings: &Settings,
+) -> Router {
+    let router = routes(inbox, subscriptions, sessions, readiness, settings)
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Problem::UnknownPath)
@@ -83,13 +92,21 @@ pub fn opening(readiness: watch::Receiver<Readiness>) -> Router {
         .layer(middleware::from_fn(observe::observe))
 }
 
-fn routes(inbox: Inbox, feed: Feed, readiness: watch::Receiver<Readiness>, settings: &Settings) -> Routes {
+fn routes(
+    inbox: Inbox,
+    subscriptions: Subscriptions,
+    sessions: Sessions,
+    readiness: watch::Receiver<Readiness>,
+    settings: &Settings,
+) -> Routes {
     [
         messages::routes(inbox.clone(), settings),
         channels::routes(inbox.channels().clone(), settings),
         lookups::routes(inbox.channels().clone()),
         history::routes(inbox, settings),
-        notifications::routes(feed, settings),
+        notifications::routes(subscriptions.clone(), settings),
+        subscriptions::routes(subscriptions, settings),
+        sessions::routes(sessions, settings),
         health::routes(readiness),
         openapi::routes(),
     ]

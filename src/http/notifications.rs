@@ -7,7 +7,8 @@ mod request;
 
 use super::problem::{self, Problem};
 use super::{Routes, Settings, query, view};
-use crate::feed::{Event, Feed, Subscription};
+use crate::feed::Event;
+use crate::subscriptions::{Reader, Subscriptions};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -22,19 +23,19 @@ pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 
 #[derive(Debug, Clone)]
 struct Desk {
-    feed: Feed,
+    subscriptions: Subscriptions,
     filter_values: usize,
 }
 
-pub(super) fn routes(feed: Feed, settings: &Settings) -> Routes {
-    let desk = Desk { feed, filter_values: settings.filter_values };
+pub(super) fn routes(subscriptions: Subscriptions, settings: &Settings) -> Routes {
+    let desk = Desk { subscriptions, filter_values: settings.filter_values };
     vec![("/v1/notifications", get(notifications).with_state(desk))]
 }
 
 async fn notifications(State(desk): State<Desk>, headers: HeaderMap, query: query::Raw) -> Result<Response, Problem> {
-    let request::Request { filter, start, heartbeat } = request::read(query, headers.get(LAST_EVENT_ID), desk.filter_values)?;
-    let subscription = desk.feed.subscribe(filter, start, heartbeat).await?;
-    let events = stream::unfold(Some(subscription), next);
+    let request = request::read(query, headers.get(LAST_EVENT_ID), desk.filter_values)?;
+    let reader = desk.subscriptions.subscribe(request).await?;
+    let events = stream::unfold(Some(reader), next);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         // Proxies of the nginx family would collect events until a buffer is full.
@@ -44,10 +45,10 @@ async fn notifications(State(desk): State<Desk>, headers: HeaderMap, query: quer
 }
 
 /// The next event as text; the last one says why the stream ends.
-async fn next(subscription: Option<Subscription>) -> Option<(Result<Vec<u8>, Infallible>, Option<Subscription>)> {
-    let mut subscription = subscription?;
-    let (text, rest) = match subscription.next().await {
-        Ok(event) => (text(&event), Some(subscription)),
+async fn next(reader: Option<Reader>) -> Option<(Result<Vec<u8>, Infallible>, Option<Reader>)> {
+    let mut reader = reader?;
+    let (text, rest) = match reader.next().await {
+        Ok(event) => (text(&event, reader.generation()), Some(reader)),
         Err(error) => (end(&Problem::Failed(error)), None),
     };
     Some((Ok(text), rest))
@@ -56,9 +57,11 @@ async fn next(subscription: Option<Subscription>) -> Option<(Result<Vec<u8>, Inf
 #[derive(Serialize)]
 struct Heartbeat<'a> {
     cursor: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
 }
 
-fn text(event: &Event) -> Vec<u8> {
+fn text(event: &Event, generation: Option<u64>) -> Vec<u8> {
     match event {
         Event::Notification(stored, cursor) => {
             let mut text = format!("id: {cursor}\nevent: message\ndata: ").into_bytes();
@@ -69,7 +72,7 @@ fn text(event: &Event) -> Vec<u8> {
         Event::Heartbeat(cursor) => {
             let cursor = cursor.to_string();
             let mut text = format!("id: {cursor}\nevent: heartbeat\ndata: ").into_bytes();
-            text.append(&mut view::json(&Heartbeat { cursor: &cursor }));
+            text.append(&mut view::json(&Heartbeat { cursor: &cursor, generation }));
             text.extend_from_slice(b"\n\n");
             text
         }

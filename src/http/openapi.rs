@@ -17,7 +17,9 @@ mod tests {
     use crate::http::{Settings, router, routes};
     use crate::inbox::{Inbox, Reuse};
     use crate::samples;
+    use crate::sessions::Sessions;
     use crate::store::memory::Memory;
+    use crate::subscriptions::{self, Subscriptions};
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
     use serde_json::Value;
@@ -42,7 +44,11 @@ mod tests {
         let store = Arc::new(Memory::new(1 << 20));
         let inbox = Inbox::new(store.clone(), samples::channels(false), samples::LIMITS, Duration::from_secs(60));
         let feed = feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 1, max_streams: 1, cold_scans: 1 };
-        let (feed, _matcher) = Feed::new(store, feed, CancellationToken::new());
+        let (feed, _matcher) = Feed::new(store.clone(), feed, CancellationToken::new());
+        let subscriptions = subscriptions::Settings { max: 1, write_interval: Duration::ZERO };
+        let opened = Subscriptions::open(feed, store.clone(), store.clone(), subscriptions).await;
+        let (subscriptions, _writer) = opened.expect("memory can be read");
+        let sessions = Sessions::new(store);
         let (_readiness, ready) = watch::channel(crate::readiness::Readiness::Ready);
         let settings = Settings {
             accepted_status: StatusCode::ACCEPTED,
@@ -56,9 +62,9 @@ mod tests {
             delivery_wait: Duration::ZERO,
             reuse: Reuse::Renew,
         };
-        let router = router(inbox.clone(), feed.clone(), ready.clone(), &settings);
+        let router = router(inbox.clone(), subscriptions.clone(), sessions.clone(), ready.clone(), &settings);
         let mut served = Methods::new();
-        for (path, _) in routes(inbox, feed, ready, &settings) {
+        for (path, _) in routes(inbox, subscriptions, sessions, ready, &settings) {
             let request = Request::builder().method("TRACE").uri(path.replace(['{', '}'], "")).body(Body::empty()).unwrap();
             let answer = router.clone().oneshot(request).await.unwrap();
             let allow = answer.headers()[header::ALLOW].to_str().unwrap();

@@ -44,7 +44,7 @@ impl Problem {
             Self::Failed(error) => match error.kind() {
                 Kind::Invalid => StatusCode::BAD_REQUEST,
                 Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                Kind::Conflict | Kind::Outdated | Kind::NotAllowed => StatusCode::CONFLICT,
+                Kind::Conflict | Kind::Displaced | Kind::Outdated | Kind::NotAllowed => StatusCode::CONFLICT,
                 Kind::NotFound => StatusCode::NOT_FOUND,
                 Kind::Gone => StatusCode::GONE,
                 Kind::Exhausted => StatusCode::TOO_MANY_REQUESTS,

@@ -43,6 +43,15 @@ impl Query {
         }
     }
 
+    /// True or false; false where nothing is said.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool, Error> {
+        match self.one(name)? {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(invalid(name, format!("needs true or false, found {:?}", excerpt(other)))),
+        }
+    }
+
     /// A whole number within `bounds`.
     pub(super) fn number(&self, name: &'static str, bounds: std::ops::RangeInclusive<usize>) -> Result<Option<usize>, Error> {
         let Some(text) = self.one(name)? else { return Ok(None) };

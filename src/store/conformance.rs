@@ -6,6 +6,7 @@
 use super::random::Random;
 use super::{AppendError, CustomerFacts, Error, Facts, Frame, Page, Position, SessionKey, Store, Stored, customer_numbers};
 use super::{Deliveries, Delivery, DeliveryId, Progress, Wanted, message_of};
+use super::{SessionFacts, SessionFilter, SessionPage};
 use crate::pb;
 use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Entry, Session, Submission};
 use crate::violation::{Reason, Violations};
@@ -47,6 +48,8 @@ macro_rules! conforms {
             a_time_leads_to_the_first_entry_at_or_after_it,
             times_of_acceptance_never_fall,
             facts_follow_from_the_log,
+            sessions_are_listed_as_the_log_tells_them,
+            a_list_of_sessions_is_not_shifted_by_later_ones,
             deliveries_are_listed_in_the_order_of_their_planning,
             a_settled_delivery_is_listed_no_more,
             a_span_covers_the_log,
@@ -466,6 +469,81 @@ pub(super) async fn facts_follow_from_the_log(store: Arc<dyn Store>) {
     }
 }
 
+pub(super) async fn sessions_are_listed_as_the_log_tells_them(store: Arc<dyn Store>) {
+    let mut life = Life::new();
+    for round in 0..60 {
+        append(&*store, life.frame()).await;
+        if round % 6 > 0 {
+            continue;
+        }
+        let log = log(&*store).await;
+        let model = Model(&log);
+        let told = model.sessions();
+        let of = |prefix: &str, number: usize| Some(format!("{prefix} {number}"));
+        for active in [false, true] {
+            let mut filters = vec![SessionFilter { active, ..SessionFilter::default() }];
+            for number in 0..6 {
+                let wants = || SessionFilter { active, ..SessionFilter::default() };
+                filters.extend([
+                    SessionFilter { service_identifier: of("service", number), ..wants() },
+                    SessionFilter { customer_id: of("customer", number), ..wants() },
+                    SessionFilter { conversation_id: of("conversation", number), ..wants() },
+                    SessionFilter {
+                        conversation_id: of("conversation", number),
+                        customer_id: of("customer", round % 4),
+                        ..wants()
+                    },
+                ]);
+            }
+            for (number, filter) in filters.into_iter().enumerate() {
+                let wanted = told.iter().filter(|(session, _)| filter.matches(session));
+                let mut wanted: Vec<_> = wanted.filter_map(|(session, _)| model.session_facts(&session.id)).collect();
+                wanted.sort_unstable_by(|one, other| other.session.id.cmp(&one.session.id));
+                assert_eq!(listed_sessions(&*store, &filter, 1 + number % 5).await, wanted, "{filter:?}");
+            }
+        }
+        for (session, _) in told {
+            assert_eq!(store.session(&session.id).await, Ok(model.session_facts(&session.id)));
+        }
+        assert_eq!(store.session("unknown").await, Ok(None));
+    }
+}
+
+pub(super) async fn a_list_of_sessions_is_not_shifted_by_later_ones(store: Arc<dyn Store>) {
+    let opened = async |number: u64| {
+        let entry = Entry { session: Some(session(&format!("session {number}"), "c")), ..said(&number.to_string()) };
+        append(&*store, vec![entry]).await;
+    };
+    for number in 3..6 {
+        opened(number).await;
+    }
+    let all = SessionFilter::default();
+    let first = store.sessions(&all, None, 2).await.expect("can be read");
+    let ids = |page: &SessionPage| page.sessions.iter().map(|facts| facts.session.id.clone()).collect::<Vec<_>>();
+    assert_eq!((ids(&first), first.next.as_deref()), (vec!["session 5".into(), "session 4".into()], Some("session 4")));
+    opened(6).await;
+    // A later message of a session does not move it either.
+    opened(3).await;
+    let second = store.sessions(&all, first.next.as_deref(), 2).await.expect("can be read");
+    assert_eq!((ids(&second), second.next), (vec!["session 3".into()], None));
+    let none = store.sessions(&all, Some("session 3"), 2).await.expect("can be read");
+    assert_eq!(none, SessionPage::default());
+}
+
+/// Every session that `filter` wants, read in pages of `limit`.
+async fn listed_sessions(store: &dyn Store, filter: &SessionFilter, limit: usize) -> Vec<SessionFacts> {
+    let (mut listed, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.sessions(filter, before.as_deref(), limit).await.expect("can be read");
+        assert!(page.sessions.len() <= limit);
+        listed.extend(page.sessions);
+        before = match page.next {
+            Some(next) => Some(next),
+            None => return listed,
+        };
+    }
+}
+
 pub(super) async fn deliveries_are_listed_in_the_order_of_their_planning(store: Arc<dyn Store>) {
     let mut life = Life { open: usize::MAX, ..Life::new() };
     for _ in 0..200 {
@@ -704,7 +782,7 @@ impl Model<'_> {
             }
         }
         for id in sessions {
-            assert_eq!(facts.session(id), self.session(id), "session {id:?}");
+            assert_eq!(facts.session_facts(id), self.session_facts(id), "session {id:?}");
         }
         for key in keys {
             assert_eq!(facts.latest_session(&key), self.latest_session(&key), "session of {key:?}");
@@ -732,8 +810,11 @@ impl Model<'_> {
 }
 
 impl Facts for Model<'_> {
-    fn session(&self, id: &str) -> Option<Arc<Session>> {
-        self.meant(|session| session.id == id)
+    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
+        let told = |stored: &&Stored| stored.entry.session.as_ref().is_some_and(|session| session.id == id);
+        let entry = &self.0.iter().rev().find(told)?.entry;
+        let last_activity = entry.last_activity.or(entry.accepted_at)?;
+        Some(SessionFacts { session: Arc::new(entry.session.clone()?), last_activity })
     }
 
     fn latest_session(&self, key: &SessionKey) -> Option<Arc<Session>> {
@@ -818,10 +899,18 @@ impl Life {
         let entries = 0..1 + self.random.below(3);
         entries
             .map(|_| {
-                let entry = self.entry();
+                let entry = self.timed();
                 self.with_deliveries(entry)
             })
             .collect()
+    }
+
+    /// The next entry, which says when the customer of its session was last active.
+    fn timed(&mut self) -> Entry {
+        let last_activity = Timestamp { seconds: self.clock - self.random.below(3) as i64, nanos: 0 };
+        let entry = self.entry();
+        let last_activity = entry.session.as_ref().map(|_| last_activity);
+        Entry { last_activity, ..entry }
     }
 
     /// Takes notice of what a frame has become: what was planned may be settled later.

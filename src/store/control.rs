@@ -1,19 +1,21 @@
 //! What a log is, beside its entries: its id, its histories and the oldest position that is kept; and what is registered beside it.
 //! Every change is synced before it counts, because nothing else could tell it again.
 
+use super::bookmarks::{Bookmark, Changes};
 use super::hash::HashKey;
-use super::{Cursor, Error, Position};
+use super::{Cursor, Error, Position, clock};
 use crate::pb;
 use prost::Message as _;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// Version of the control file. In version 1 a log had one epoch, from its first position on; up to version 2 there were no channels.
-const VERSION: i64 = 3;
+/// Version of the control file. In version 1 a log had one epoch, from its first position on; up to version 2 there were no channels,
+/// up to version 3 no bookmarks.
+const VERSION: i64 = 4;
 
 /// The table of epochs.
 const EPOCHS: &str = "CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTEGER NOT NULL) STRICT";
@@ -22,6 +24,10 @@ const EPOCHS: &str = "CREATE TABLE epoch (number INTEGER PRIMARY KEY, first INTE
 const CHANNELS: &str = "CREATE TABLE channel (
     id TEXT PRIMARY KEY, service_identifier TEXT NOT NULL UNIQUE, record BLOB NOT NULL
 ) STRICT, WITHOUT ROWID";
+
+/// The table of bookmarks. Times are nanoseconds since 1970.
+const BOOKMARKS: &str = "CREATE TABLE bookmark (name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, position INTEGER NOT NULL,
+    generation INTEGER NOT NULL, created_at INTEGER NOT NULL, acknowledged_at INTEGER) STRICT, WITHOUT ROWID";
 
 /// Why the control file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +140,10 @@ impl Control {
                 transaction.execute("INSERT INTO epoch SELECT value, 1 FROM meta WHERE key = 'epoch'", [])?;
                 transaction.execute("DELETE FROM meta WHERE key = 'epoch'", [])?;
             }
-            transaction.execute_batch(CHANNELS)?;
+            if version < 3 {
+                transaction.execute_batch(CHANNELS)?;
+            }
+            transaction.execute_batch(BOOKMARKS)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
         }
@@ -174,6 +183,38 @@ impl Control {
         insert_epoch(&self.connection.lock(), number, first)?;
         self.epochs.0.insert(number, first);
         Ok(())
+    }
+
+    /// Every bookmark, by its name.
+    pub(crate) fn bookmarks(&self) -> Result<BTreeMap<String, Bookmark>, ControlError> {
+        let connection = self.connection.lock();
+        let mut statement =
+            connection.prepare_cached("SELECT name, epoch, position, generation, created_at, acknowledged_at FROM bookmark")?;
+        Ok(statement.query_map([], bookmark)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Writes all changes of bookmarks durably, or none.
+    pub(crate) fn write_bookmarks(&self, changes: &Changes) -> Result<(), ControlError> {
+        let mut connection = self.connection.lock();
+        let transaction = connection.transaction()?;
+        for (name, change) in changes {
+            let Some(Bookmark { cursor, generation, created_at, acknowledged_at }) = change else {
+                transaction.prepare_cached("DELETE FROM bookmark WHERE name = ?1")?.execute([name])?;
+                continue;
+            };
+            let [epoch, position, generation] = [cursor.epoch, cursor.position.0, *generation].map(u64::cast_signed);
+            let [created_at, acknowledged_at] =
+                [Some(created_at), acknowledged_at.as_ref()].map(|time| time.map(clock::to_nanos));
+            transaction.prepare_cached("INSERT OR REPLACE INTO bookmark VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                name,
+                epoch,
+                position,
+                generation,
+                created_at,
+                acknowledged_at
+            ])?;
+        }
+        Ok(transaction.commit()?)
     }
 
     /// Every channel.
@@ -226,6 +267,17 @@ fn keep_from_others(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+fn bookmark(row: &Row<'_>) -> rusqlite::Result<(String, Bookmark)> {
+    let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
+    let bookmark = Bookmark {
+        cursor: Cursor { epoch: number(1)?, position: Position(number(2)?) },
+        generation: number(3)?,
+        created_at: clock::from_nanos(row.get(4)?),
+        acknowledged_at: row.get::<_, Option<i64>>(5)?.map(clock::from_nanos),
+    };
+    Ok((row.get(0)?, bookmark))
+}
+
 /// Every channel, or why it cannot be read.
 fn records(connection: &Connection) -> rusqlite::Result<Vec<Result<pb::Channel, ControlError>>> {
     let mut statement = connection.prepare("SELECT id, record FROM channel")?;
@@ -261,6 +313,7 @@ fn fresh_epoch(former: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::bookmarks::conformance::bookmark;
     use crate::store::registry::conformance::channel;
 
     #[test]
@@ -273,6 +326,8 @@ mod tests {
         control.set_oldest(Position(77)).expect("can be written");
         control.begin_epoch(Position(99)).expect("can be written");
         control.put_channel(&channel("1", "shop")).expect("can be put");
+        let changes = [("a", 1), ("b", 2)].map(|(name, number)| (name.to_owned(), Some(bookmark(number))));
+        control.write_bookmarks(&Changes::from(changes)).expect("can be written");
         assert!(control.epochs.current() > epoch && control.epochs.contains(epoch));
         let copy = folder.path().join("copy.db");
         control.back_up(&copy).expect("can be copied");
@@ -283,6 +338,8 @@ mod tests {
             assert_eq!((again.key, again.oldest().expect("can be read")), (key, Position(77)));
             assert_eq!(again.epochs, epochs);
             assert_eq!(again.channels().expect("can be read"), [channel("1", "shop")]);
+            let bookmarks = again.bookmarks().expect("can be read");
+            assert_eq!(bookmarks, BTreeMap::from([("a".to_owned(), bookmark(1)), ("b".to_owned(), bookmark(2))]));
             assert_eq!(again.check().expect("can be read"), [""; 0]);
         }
     }

@@ -2,7 +2,8 @@
 
 use super::memory::Memory;
 use super::{
-    AppendError, Claim, Deliveries, DeliveryId, Error, Filter, Page, Position, Scan, Span, Stage, Staged, Store, Stored, Wanted,
+    AppendError, Claim, Deliveries, DeliveryId, Error, Filter, Page, Position, Scan, SessionFacts, SessionFilter, SessionPage,
+    Span, Stage, Staged, Store, Stored, Wanted,
 };
 use async_trait::async_trait;
 use prost_types::Timestamp;
@@ -58,6 +59,14 @@ impl<D: Double> Store for D {
 
     async fn history(&self, id: &str, before: Option<Position>, limit: usize) -> Result<Option<Vec<Stored>>, Error> {
         self.memory().history(id, before, limit).await
+    }
+
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error> {
+        self.memory().session(id).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error> {
+        self.memory().sessions(filter, before, limit).await
     }
 
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {

@@ -4,9 +4,10 @@
 
 use super::deliveries::{Delivery, DeliveryId, Stack, Told};
 use super::hash::HashKey;
-use super::{Position, Stored};
+use super::{Position, SessionFilter, Stored};
 use crate::pb;
 use crate::wire::Exact;
+use prost_types::Timestamp;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -40,13 +41,27 @@ pub struct CustomerFacts {
     pub exact_numbers: Exact,
 }
 
+/// A session as known so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionFacts {
+    /// The session.
+    pub session: Arc<pb::store::Session>,
+    /// When its customer was last active.
+    pub last_activity: Timestamp,
+}
+
 /// What a stage may look up. Every answer follows from the entries that are kept, all that are staged before included.
 ///
 /// Where several sessions could be meant, an active one goes before any that has ended: of active ones the one with the latest
 /// entry, of ended ones the one that ended last.
 pub trait Facts {
     /// A session by its id, active or ended.
-    fn session(&self, id: &str) -> Option<Arc<pb::store::Session>>;
+    fn session(&self, id: &str) -> Option<Arc<pb::store::Session>> {
+        Some(self.session_facts(id)?.session)
+    }
+
+    /// A session by its id, and when its customer was last active.
+    fn session_facts(&self, id: &str) -> Option<SessionFacts>;
 
     /// The session of a key, active or ended.
     fn latest_session(&self, key: &SessionKey) -> Option<Arc<pb::store::Session>>;
@@ -81,7 +96,7 @@ pub(super) const fn is_active(session: &pb::store::Session) -> bool {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct State {
     key: HashKey,
-    sessions: HashMap<String, Latest<Arc<pb::store::Session>>>,
+    sessions: HashMap<String, Latest<SessionFacts>>,
     /// By the hash of the session's key.
     of_key: HashMap<u64, Ranked>,
     /// By the hash of the channel's type and the address on it.
@@ -191,9 +206,9 @@ impl Rank {
     }
 }
 
-impl Latest<Arc<pb::store::Session>> {
+impl Latest<SessionFacts> {
     fn rank(&self) -> Rank {
-        Rank::of(&self.fact, self.position)
+        Rank::of(&self.fact.session, self.position)
     }
 }
 
@@ -265,7 +280,9 @@ impl State {
         if let Some(carried) = &entry.carried {
             self.apply_carried(*position, carried);
         }
-        let session = entry.session.as_ref().map(|session| self.apply_session(*position, *position, session));
+        // Entries of the time before there was this field say when somebody was active.
+        let last_activity = entry.last_activity.or(entry.accepted_at).unwrap_or_default();
+        let session = entry.session.as_ref().map(|session| self.apply_session(*position, *position, session, last_activity));
         if let Some(session) = &session {
             self.apply_customer(*position, session, entry.message.as_ref());
         }
@@ -283,7 +300,8 @@ impl State {
     fn apply_carried(&mut self, told: Position, carried: &pb::store::Carried) {
         let Some(session) = &carried.session else { return };
         let position = Position(carried.position);
-        let session = self.apply_session(position, told, session);
+        let last_activity = carried.last_activity.or(session.opened_at).unwrap_or_default();
+        let session = self.apply_session(position, told, session, last_activity);
         if let Some(customer) = &carried.customer {
             let fact = Arc::new(CustomerFacts {
                 customer: customer.customer.clone().unwrap_or_default(),
@@ -293,13 +311,19 @@ impl State {
         }
     }
 
-    fn apply_session(&mut self, position: Position, told: Position, session: &pb::store::Session) -> Arc<pb::store::Session> {
+    fn apply_session(
+        &mut self,
+        position: Position,
+        told: Position,
+        session: &pb::store::Session,
+        last_activity: Timestamp,
+    ) -> Arc<pb::store::Session> {
         if let Some(known) = self.sessions.get_mut(&session.id)
-            && *known.fact == *session
+            && *known.fact.session == *session
         {
             // Most entries leave their session as it was, but for its rank.
-            let (from, fact) = (known.rank(), known.fact.clone());
-            (known.position, known.told) = (position, told);
+            let (from, fact) = (known.rank(), known.fact.session.clone());
+            (known.position, known.told, known.fact.last_activity) = (position, told, last_activity);
             let to = known.rank();
             let (key, address) = (self.key_of(session), self.address_of(session));
             let conversation = self.conversations.get_mut(&session.conversation_id);
@@ -314,7 +338,7 @@ impl State {
         }
         let known = self.sessions.remove(&session.id);
         let fact = Arc::new(session.clone());
-        let latest = Latest { fact: fact.clone(), position, told };
+        let latest = Latest { fact: SessionFacts { session: fact.clone(), last_activity }, position, told };
         // In this order, so that a conversation of one session is never without.
         self.rank(&latest);
         if let Some(known) = &known {
@@ -339,8 +363,8 @@ impl State {
         }
     }
 
-    fn rank(&mut self, known: &Latest<Arc<pb::store::Session>>) {
-        let (rank, session) = (known.rank(), &known.fact);
+    fn rank(&mut self, known: &Latest<SessionFacts>) {
+        let (rank, session) = (known.rank(), &known.fact.session);
         let (key, address) = (self.key_of(session), self.address_of(session));
         insert(&mut self.of_key, key, rank, session);
         insert(&mut self.of_address, address, rank, session);
@@ -349,8 +373,8 @@ impl State {
         conversation.sessions.insert(rank, session.clone());
     }
 
-    fn unrank(&mut self, known: &Latest<Arc<pb::store::Session>>) {
-        let (rank, session) = (known.rank(), &known.fact);
+    fn unrank(&mut self, known: &Latest<SessionFacts>) {
+        let (rank, session) = (known.rank(), &known.fact.session);
         let (key, address) = (self.key_of(session), self.address_of(session));
         remove(&mut self.of_key, &key, rank);
         remove(&mut self.of_address, &address, rank);
@@ -449,8 +473,15 @@ impl State {
     }
 
     /// Every session that is told.
-    pub(super) const fn sessions(&self) -> &HashMap<String, Latest<Arc<pb::store::Session>>> {
+    pub(super) const fn sessions(&self) -> &HashMap<String, Latest<SessionFacts>> {
         &self.sessions
+    }
+
+    /// The sessions that `filter` wants with ids below `before`, in no order.
+    pub(super) fn listed<'s>(&'s self, filter: &SessionFilter, before: Option<&str>) -> impl Iterator<Item = &'s SessionFacts> {
+        let told = self.sessions.values().map(|latest| &latest.fact);
+        let is_below = move |id: &str| before.is_none_or(|before| id < before);
+        told.filter(move |facts| is_below(&facts.session.id) && filter.matches(&facts.session))
     }
 
     /// Every customer that is told.
@@ -491,7 +522,7 @@ pub(crate) fn customer_numbers(exact: &Exact) -> Exact {
 }
 
 impl Facts for State {
-    fn session(&self, id: &str) -> Option<Arc<pb::store::Session>> {
+    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
         self.sessions.get(id).map(|latest| latest.fact.clone())
     }
 
@@ -532,6 +563,24 @@ impl Facts for State {
 mod tests {
     use super::super::conformance::Life;
     use super::*;
+
+    #[test]
+    fn an_entry_that_does_not_say_when_the_customer_was_active_counts_as_activity() {
+        let at = |seconds| Some(Timestamp { seconds, nanos: 0 });
+        let told = |position, accepted_at, last_activity| {
+            let session = Some(pb::store::Session { id: "s".into(), ..Default::default() });
+            let entry = pb::store::Entry { accepted_at, last_activity, session, ..Default::default() };
+            Stored { position: Position(position), entry: Arc::new(entry) }
+        };
+        let mut state = State::default();
+        let mut after = |stored| {
+            state.apply(&stored);
+            state.session_facts("s").map(|known| known.last_activity)
+        };
+        assert_eq!(after(told(1, at(5), None)), at(5));
+        assert_eq!(after(told(2, at(9), at(7))), at(7));
+        assert_eq!(after(told(3, at(11), None)), at(11));
+    }
 
     #[test]
     fn to_forget_the_oldest_leaves_what_the_others_tell() {

@@ -3,11 +3,13 @@
 //! It holds a bounded number of bytes. When they are full the oldest entries go, and with them every fact that no younger entry
 //! tells: a session that was silent for so long is forgotten, and so are the ids of its messages.
 
+use super::bookmarks::{Bookmark, Bookmarks, Changes};
 use super::claims::Claims;
 use super::deliveries::{self, Deliveries, DeliveryId, Stack, Wanted};
 use super::facts::State;
 use super::hash::HashKey;
 use super::{AppendError, Claim, Error, Filter, Page, Position, Registry, Scan, Span, Stage, Staged, Store, Stored};
+use super::{Facts as _, SessionFacts, SessionFilter, SessionPage};
 use crate::pb;
 use crate::wire;
 use async_trait::async_trait;
@@ -43,6 +45,7 @@ struct Shared {
     log: Mutex<Log>,
     durable: watch::Sender<Position>,
     claims: Claims,
+    bookmarks: Mutex<BTreeMap<String, Bookmark>>,
     /// Channels by their ids.
     channels: Mutex<BTreeMap<String, pb::Channel>>,
 }
@@ -83,6 +86,7 @@ impl Memory {
             log: Mutex::new(log),
             durable: watch::Sender::new(Position::default()),
             claims: Claims::default(),
+            bookmarks: Mutex::default(),
             channels: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -223,6 +227,15 @@ impl Store for Memory {
         Ok(Some(page))
     }
 
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error> {
+        Ok(self.log().state.session_facts(id))
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error> {
+        let found = self.log().state.listed(filter, before).cloned().collect();
+        Ok(SessionPage::of(found, None, limit))
+    }
+
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {
         let log = self.log();
         let at = |kept: &Kept| kept.stored.entry.accepted_at.map(|time| (time.seconds, time.nanos));
@@ -237,6 +250,24 @@ impl Store for Memory {
 
     fn durable(&self) -> watch::Receiver<Position> {
         self.shared.durable.subscribe()
+    }
+}
+
+#[async_trait]
+impl Bookmarks for Memory {
+    async fn bookmarks(&self) -> Result<BTreeMap<String, Bookmark>, Error> {
+        Ok(self.shared.bookmarks.lock().clone())
+    }
+
+    async fn write_bookmarks(&self, changes: &Changes) -> Result<(), Error> {
+        let mut bookmarks = self.shared.bookmarks.lock();
+        for (name, change) in changes {
+            match change {
+                Some(bookmark) => drop(bookmarks.insert(name.clone(), *bookmark)),
+                None => drop(bookmarks.remove(name)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -265,8 +296,14 @@ impl Registry for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::bookmarks::conformance;
     use crate::store::conformance::{Life, Model, append, belonging, conforms, log, look, said};
     use crate::store::registry::conformance::registers;
+
+    #[tokio::test]
+    async fn bookmarks_are_kept() {
+        conformance::what_is_written_is_there_whole_and_replaces_what_was(&Memory::new(1)).await;
+    }
 
     conforms!(roomy: Memory::new(64 << 20), cramped: Memory::new(40 * ENTRY_OVERHEAD));
 

@@ -24,6 +24,7 @@
 //! **Retention.** Old entries go, oldest first. Reading below [`Span::oldest`] is an error, never a silent gap.
 
 mod bloom;
+pub mod bookmarks;
 pub mod care;
 mod claims;
 mod clock;
@@ -38,6 +39,7 @@ mod index;
 mod log;
 pub mod memory;
 mod registry;
+mod sessions;
 mod tail;
 
 #[cfg(test)]
@@ -50,10 +52,11 @@ mod random;
 pub use deliveries::{Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, message_of};
 pub(crate) use facts::customer_numbers;
 use facts::{Common, Rank, is_active};
-pub use facts::{CustomerFacts, Facts, SessionKey};
+pub use facts::{CustomerFacts, Facts, SessionFacts, SessionKey};
 pub use filter::Filter;
 pub(crate) use filter::Whereabouts;
 pub use registry::Registry;
+pub use sessions::{SessionFilter, SessionPage};
 
 use crate::pb;
 use crate::violation::Violations;
@@ -361,6 +364,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A conversation's messages, newest first, `limit` at most, that stand before its message at `before`; none for an unknown
     /// conversation.
     async fn history(&self, conversation: &str, before: Option<Position>, limit: usize) -> Result<Option<Vec<Stored>>, Error>;
+
+    /// A session by its id, as the durable entries tell it.
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error>;
+
+    /// The sessions that `filter` wants with ids below `before`, the greatest first, `limit` at most, as the durable entries tell
+    /// them. It may stop early: the page tells where to go on.
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error>;
 
     /// The position before the first kept entry that was accepted at or after `time`.
     async fn before(&self, time: Timestamp) -> Result<Position, Error>;

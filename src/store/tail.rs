@@ -16,7 +16,9 @@ use super::facts::State;
 use super::hash::HashKey;
 use super::index::{Index, IndexError, Lookup};
 use super::log::{BATCH_HEADER, Block, BlockBuilder, Hints, Record};
-use super::{Claim, Common, CustomerFacts, Error, Facts, Frame, Position, Rank, SessionKey, Stored, clock, is_active};
+use super::{
+    Claim, Common, CustomerFacts, Error, Facts, Frame, Position, Rank, SessionFacts, SessionKey, Stored, clock, is_active,
+};
 use crate::pb::store::Session;
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -126,6 +128,8 @@ pub(super) struct Tail {
     accepted_at: i64,
     pub(super) batches: VecDeque<Batch>,
     staged_bytes: usize,
+    /// How often something that was staged was taken back.
+    pub(super) taken_back: u64,
     /// Blocks that are complete and that the index does not have yet.
     pub(super) blocks: VecDeque<Block>,
     builder: BlockBuilder,
@@ -148,6 +152,7 @@ impl Tail {
             accepted_at: 0,
             batches: VecDeque::new(),
             staged_bytes: 0,
+            taken_back: 0,
             blocks: VecDeque::new(),
             builder: BlockBuilder::default(),
             recycled: Vec::new(),
@@ -269,6 +274,7 @@ impl Tail {
     /// Drops everything that is staged and not durable, with the facts that follow from it. Returns what was to be written, and the
     /// last entry whose facts are still there: those of the durable ones after it have to be replayed.
     pub(super) fn take_back(&mut self, indexed: Position) -> (Vec<Batch>, Position) {
+        self.taken_back += 1;
         let rejected = self.batches.drain(..).collect();
         self.staged_bytes = 0;
         self.old.take_if(|old| old.last > self.durable);
@@ -416,8 +422,8 @@ impl<'t> Layers<'t> {
 }
 
 impl Facts for Layers<'_> {
-    fn session(&self, id: &str) -> Option<Arc<Session>> {
-        let told = self.tail.generations().find_map(|state| state.session(id));
+    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
+        let told = self.tail.generations().find_map(|state| state.session_facts(id));
         told.or_else(|| self.look_up(|lookup| lookup.session(id)))
     }
 

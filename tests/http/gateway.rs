@@ -8,7 +8,9 @@ use cim_gateway::inbox::{Inbox, Reuse};
 use cim_gateway::listener;
 use cim_gateway::message::Limits;
 use cim_gateway::readiness::Readiness;
+use cim_gateway::sessions::Sessions;
 use cim_gateway::store::memory::Memory;
+use cim_gateway::subscriptions::{self, Subscriptions};
 use cim_gateway::wire::Bounds;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -90,10 +92,14 @@ impl Gateway {
         let shutdown = CancellationToken::new();
         let feed =
             feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 10_000, max_streams: 2, cold_scans: 2 };
-        let (feed, matcher) = Feed::new(store, feed, shutdown.clone());
+        let (feed, matcher) = Feed::new(store.clone(), feed, shutdown.clone());
         tokio::spawn(matcher.run());
+        let subscriptions = subscriptions::Settings { max: 3, write_interval: Duration::ZERO };
+        let opened = Subscriptions::open(feed, store.clone(), store.clone(), subscriptions).await;
+        let (subscriptions, writer) = opened.unwrap();
+        tokio::spawn(writer.run());
         let (readiness, ready) = watch::channel(Readiness::Ready);
-        let router = http::router(inbox, feed, ready, &settings);
+        let router = http::router(inbox, subscriptions, Sessions::new(store), ready, &settings);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let until = shutdown.clone();

@@ -10,3 +10,5 @@ mod messages;
 mod notifications;
 mod pages;
 mod refusals;
+mod sessions;
+mod subscriptions;

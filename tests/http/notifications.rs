@@ -4,20 +4,20 @@ use crate::client::{Client, request};
 use crate::gateway::{Gateway, MESSAGE_BYTES, plain};
 use serde_json::{Value, json};
 
-struct Events {
+pub struct Events {
     client: Client,
     text: String,
 }
 
 #[derive(Debug, PartialEq)]
-struct Event {
-    id: String,
-    kind: String,
-    data: Value,
+pub struct Event {
+    pub id: String,
+    pub kind: String,
+    pub data: Value,
 }
 
 impl Events {
-    async fn open(gateway: &Gateway, query: &str, headers: &str) -> Self {
+    pub async fn open(gateway: &Gateway, query: &str, headers: &str) -> Self {
         let mut client = gateway.connect().await;
         client.send(request("GET", &format!("/v1/notifications{query}"), headers).as_bytes()).await;
         let head = client.head().await;
@@ -28,7 +28,7 @@ impl Events {
     }
 
     /// The next event; none at the end of the stream.
-    async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let event = parse(event);
@@ -47,7 +47,7 @@ impl Events {
     }
 
     /// The next `count` messages: their ids, and the last cursor.
-    async fn messages(&mut self, count: usize) -> (Vec<String>, String) {
+    pub async fn messages(&mut self, count: usize) -> (Vec<String>, String) {
         let (mut ids, mut cursor) = (Vec::new(), String::new());
         while ids.len() < count {
             let event = self.next().await.unwrap();

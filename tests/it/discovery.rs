@@ -8,7 +8,14 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-const SERVICES: [&str; 4] = ["cim.v1.ChannelService", "cim.v1.DeliveryService", "cim.v1.MessageService", "grpc.health.v1.Health"];
+const SERVICES: [&str; 6] = [
+    "cim.v1.ChannelService",
+    "cim.v1.DeliveryService",
+    "cim.v1.MessageService",
+    "cim.v1.SessionService",
+    "cim.v1.SubscriptionService",
+    "grpc.health.v1.Health",
+];
 
 /// What reflection says of a gateway, in one of its two versions: its services, and whether it describes a symbol.
 macro_rules! reflected {
@@ -45,10 +52,10 @@ async fn reflection_lists_exactly_what_is_served() {
 }
 
 #[tokio::test]
-async fn health_is_told_of_the_gateway_and_of_its_service() {
+async fn health_is_told_of_the_gateway_and_of_its_services() {
     let gateway = Gateway::start().await;
     let mut health = HealthClient::new(gateway.client().await.channel);
-    for service in ["", "cim.v1.MessageService", "cim.v1.ChannelService"] {
+    for service in ["", "cim.v1.MessageService", "cim.v1.ChannelService", "cim.v1.SubscriptionService"] {
         let request = || HealthCheckRequest { service: service.into() };
         let checked = soon("health", health.check(request())).await.unwrap().into_inner().status;
         assert_eq!(checked, i32::from(ServingStatus::Serving));

@@ -77,7 +77,8 @@ impl Connector {
     ) -> Result<(), Status> {
         // Without a start: what is accepted from now on.
         let start = (!after.is_empty()).then(|| Start::AfterCursor(after.clone()));
-        let request = SubscribeNotificationsRequest { filter: Some(filter.clone()), start, heartbeat_interval: None };
+        let request =
+            SubscribeNotificationsRequest { filter: Some(filter.clone()), start, ..SubscribeNotificationsRequest::default() };
         let mut events = self.client.clone().subscribe_notifications(request).await?.into_inner();
         while let Some(response) = events.message().await? {
             match response.event {

@@ -109,7 +109,7 @@ impl Watch {
         let request = SubscribeNotificationsRequest {
             filter: Some(self.filter.clone()),
             start: Some(self.start.clone().into()),
-            heartbeat_interval: None,
+            ..SubscribeNotificationsRequest::default()
         };
         let mut responses = match client.subscribe_notifications(request).await {
             Ok(response) => response.into_inner(),

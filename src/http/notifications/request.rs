@@ -5,6 +5,7 @@ use crate::feed::Start;
 use crate::http::query::{self, Query, excerpt, invalid};
 use crate::pb::{Audience, SenderType};
 use crate::store::Filter;
+use crate::subscriptions::{Name, Request};
 use crate::wire;
 use axum::http::HeaderValue;
 use std::collections::HashSet;
@@ -20,24 +21,19 @@ const HEARTBEAT: std::ops::RangeInclusive<usize> = 1..=300;
 const FILTERS: [&str; 6] = ["serviceIdentifier", "conversationId", "channelSessionId", "bodyType", "senderType", "audience"];
 const STARTS: [&str; 3] = ["after", "since", "from"];
 
-/// What a reader asks for.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) filter: Filter,
-    pub(super) start: Start,
-    pub(super) heartbeat: Option<Duration>,
-}
-
-/// Reads the parameters. A browser that reconnects repeats them and adds `last_event_id`, which therefore wins over every start.
+/// Reads the parameters. A browser that reconnects repeats them and adds `last_event_id`, which therefore wins over every start; but
+/// a named subscription goes on after what is acknowledged, and nothing else.
 pub(super) fn read(raw: query::Raw, last_event_id: Option<&HeaderValue>, filter_values: usize) -> Result<Request, Error> {
-    let query = Query::read(raw, &[&FILTERS[..], &STARTS, &["heartbeat"]].concat())?;
+    let query = Query::read(raw, &[&FILTERS[..], &STARTS, &["heartbeat", "subscription", "reset"]].concat())?;
     let heartbeat = query.number("heartbeat", HEARTBEAT)?.map(|seconds| Duration::from_secs(seconds as u64));
+    let name = query.one("subscription")?.map(|name| name.parse().map_err(|error| invalid("subscription", format!("{error}"))));
+    let name: Option<Name> = name.transpose()?;
     let parameters = start(&query)?;
     let start = match last_event_id {
-        Some(id) if !id.is_empty() => after("Last-Event-ID", id.to_str().unwrap_or_default())?,
+        Some(id) if !id.is_empty() && name.is_none() => Some(after("Last-Event-ID", id.to_str().unwrap_or_default())?),
         _ => parameters,
     };
-    Ok(Request { filter: filter(&query, filter_values)?, start, heartbeat })
+    Ok(Request { name, filter: filter(&query, filter_values)?, start, reset: query.flag("reset")?, heartbeat })
 }
 
 fn filter(query: &Query, most: usize) -> Result<Filter, Error> {
@@ -92,13 +88,14 @@ fn names<T: Copy + Eq + Hash>(
     query.all(name).map(find).collect()
 }
 
-fn start(query: &Query) -> Result<Start, Error> {
+fn start(query: &Query) -> Result<Option<Start>, Error> {
     match (query.one("after")?, query.one("since")?, query.one("from")?) {
-        (None, None, None | Some("latest")) => Ok(Start::Latest),
-        (None, None, Some("earliest")) => Ok(Start::Earliest),
+        (None, None, None) => Ok(None),
+        (None, None, Some("latest")) => Ok(Some(Start::Latest)),
+        (None, None, Some("earliest")) => Ok(Some(Start::Earliest)),
         (None, None, Some(other)) => Err(invalid("from", format!("needs earliest or latest, found {:?}", excerpt(other)))),
-        (Some(cursor), None, None) => after("after", cursor),
-        (None, Some(time), None) => since(time),
+        (Some(cursor), None, None) => after("after", cursor).map(Some),
+        (None, Some(time), None) => since(time).map(Some),
         _ => Err(invalid("query", "may have one of after, since and from")),
     }
 }
@@ -135,8 +132,8 @@ mod tests {
 
     #[test]
     fn every_start_is_read() {
-        let at = |name: &str, value: &str| request(&[(name, value)], None).unwrap().start;
-        assert_eq!(request(&[], None).unwrap().start, Start::Latest);
+        let at = |name: &str, value: &str| request(&[(name, value)], None).unwrap().start.unwrap();
+        assert_eq!(request(&[], None).unwrap().start, None);
         assert_eq!(at("from", "latest"), Start::Latest);
         assert_eq!(at("from", "earliest"), Start::Earliest);
         assert_eq!(at("after", &cursor(9).to_string()), Start::After(cursor(9)));
@@ -151,9 +148,20 @@ mod tests {
         let last = cursor(9).to_string();
         for parameter in [("after", cursor(2).to_string()), ("from", "earliest".into()), ("since", "0".into())] {
             let start = request(&[(parameter.0, &parameter.1)], Some(&last)).unwrap().start;
-            assert_eq!(start, Start::After(cursor(9)), "{}", parameter.0);
+            assert_eq!(start, Some(Start::After(cursor(9))), "{}", parameter.0);
         }
-        assert_eq!(request(&[("from", "earliest")], Some("")).unwrap().start, Start::Earliest);
+        assert_eq!(request(&[("from", "earliest")], Some("")).unwrap().start, Some(Start::Earliest));
+    }
+
+    #[test]
+    fn with_a_name_what_is_acknowledged_says_where_to_go_on() {
+        let resumed = request(&[("subscription", "desk-1")], Some(&cursor(9).to_string())).unwrap();
+        assert_eq!(
+            (resumed.name.map(|name| name.to_string()), resumed.start, resumed.reset),
+            (Some("desk-1".into()), None, false)
+        );
+        let reset = request(&[("subscription", "desk-1"), ("from", "earliest"), ("reset", "true")], None).unwrap();
+        assert_eq!((reset.start, reset.reset), (Some(Start::Earliest), true));
     }
 
     #[test]
@@ -183,6 +191,11 @@ mod tests {
             (&[("since", "today")], "since needs epoch milliseconds or an ISO 8601 time, found \"today\""),
             (&[("after", "7")], "after needs a cursor that this gateway gave out, found \"7\""),
             (&[("from", "latest"), ("since", "7")], "query may have one of after, since and from"),
+            (
+                &[("subscription", "desk 1")],
+                "subscription needs 1 to 100 letters, digits, dots, dashes and underscores, the first a letter or digit",
+            ),
+            (&[("reset", "yes")], "reset needs true or false, found \"yes\""),
             (&[("heartbeat", "301")], "heartbeat needs a whole number from 1 to 300, found \"301\""),
             (
                 &[("bodyType", "A"), ("bodyType", "B"), ("bodyType", "C"), ("bodyType", "D"), ("audience", "CUSTOMER")],

@@ -253,6 +253,8 @@ impl Core {
         let replayed = self.index.position().map_err(|error| error.to_string()).and_then(|indexed| {
             let (rejected, kept) = tail.take_back(indexed);
             let durable = tail.durable;
+            // It is what it was: whoever waits for more learns that what was staged is not to come.
+            self.durable.send_replace(durable);
             let replayed = self.replay_into(&mut tail, kept, durable).map_err(|error| error.to_string());
             replayed.map(|()| rejected)
         });

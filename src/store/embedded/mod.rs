@@ -9,6 +9,7 @@ mod open;
 mod options;
 mod reading;
 mod retention;
+mod sessions;
 mod threads;
 
 #[cfg(test)]
@@ -22,13 +23,15 @@ pub use open::{OpenError, Opening, open, reindex};
 pub use options::Options;
 
 use self::core::{Core, unavailable};
+use super::bookmarks::{Bookmark, Bookmarks, Changes};
 use super::{
-    AppendError, Claim, Cursor, Deliveries, DeliveryId, Error, Filter, Health, Page, Position, Registry, Scan, Span, Stage,
-    Staged, Store, Stored, Wanted,
+    AppendError, Claim, Cursor, Deliveries, DeliveryId, Error, Filter, Health, Page, Position, Registry, Scan, SessionFacts,
+    SessionFilter, SessionPage, Span, Stage, Staged, Store, Stored, Wanted,
 };
 use crate::pb;
 use async_trait::async_trait;
 use prost_types::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use threads::Threads;
 use tokio::sync::watch;
@@ -99,6 +102,14 @@ impl Store for Embedded {
         self.core.apart(move |core| core.history(&conversation, before, limit)).await
     }
 
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error> {
+        self.core.session(id).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error> {
+        self.core.sessions(filter, before, limit).await
+    }
+
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {
         let time = Core::nanos(&time);
         self.core.apart(move |core| core.before(time)).await
@@ -120,6 +131,23 @@ impl Store for Embedded {
 
     fn health(&self) -> watch::Receiver<Health> {
         self.core.health.subscribe()
+    }
+}
+
+#[async_trait]
+impl Bookmarks for Embedded {
+    async fn bookmarks(&self) -> Result<BTreeMap<String, Bookmark>, Error> {
+        self.core.apart(|core| Ok(core.control.bookmarks()?)).await
+    }
+
+    async fn write_bookmarks(&self, changes: &Changes) -> Result<(), Error> {
+        let changes = changes.clone();
+        self.core
+            .apart(move |core| {
+                core.check_working()?;
+                Ok(core.control.write_bookmarks(&changes)?)
+            })
+            .await
     }
 }
 

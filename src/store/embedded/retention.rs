@@ -6,7 +6,7 @@ use crate::store::deliveries::Below as _;
 use crate::store::index::{IndexError, to_pb};
 use crate::store::log::name_of;
 use crate::store::tail::{Layers, Tail};
-use crate::store::{DeliveryId, Error, Facts as _, Frame, Health, Position, Stored, clock, message_of};
+use crate::store::{DeliveryId, Error, Facts as _, Frame, Health, Position, SessionFacts, Stored, clock, message_of};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -166,7 +166,7 @@ impl Core {
         let mut frame = Vec::new();
         for id in sessions {
             let told = tail.generations().find_map(|state| state.sessions().get(id));
-            let (position, session) = match told {
+            let (position, SessionFacts { session, last_activity }) = match told {
                 // What is durable and not indexed yet is young, and stays.
                 Some(latest) if latest.told <= tail.durable => continue,
                 // It may never get to the disk; then what is carried here does not either, and nothing goes.
@@ -185,6 +185,7 @@ impl Core {
                 session: Some(session.as_ref().clone()),
                 position: position.0,
                 customer: customer.map(|facts| to_pb(&facts)),
+                last_activity: Some(last_activity),
                 delivery: None,
             };
             frame.push(Entry { carried: Some(carried), ..Entry::default() });

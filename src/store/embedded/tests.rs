@@ -1,9 +1,10 @@
 //! The promise of the store, kept on a disk.
 
 use super::*;
+use crate::store::bookmarks::conformance;
 use crate::store::conformance::{append, conforms, said};
 use crate::store::registry::conformance::{channel, registers};
-use crate::store::{Claim, Filter};
+use crate::store::{Claim, Filter, SessionFacts, SessionFilter, SessionPage};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -87,6 +88,14 @@ impl Store for InFolder {
         self.engine.history(conversation, before, limit).await
     }
 
+    async fn session(&self, id: &str) -> Result<Option<SessionFacts>, Error> {
+        self.engine.session(id).await
+    }
+
+    async fn sessions(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<SessionPage, Error> {
+        self.engine.sessions(filter, before, limit).await
+    }
+
     async fn before(&self, time: Timestamp) -> Result<Position, Error> {
         self.engine.before(time).await
     }
@@ -163,6 +172,21 @@ async fn a_store_without_room_for_its_index_can_be_closed() {
     for entry in &stored {
         assert!(engine.message(entry.id()).await.expect("can be read").is_some());
     }
+}
+
+#[tokio::test]
+async fn bookmarks_are_kept_over_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be opened");
+    conformance::what_is_written_is_there_whole_and_replaces_what_was(&engine).await;
+    let written = engine.bookmarks().await.expect("can be read");
+    assert_eq!(written.len(), 2);
+    engine.close();
+    let refused = engine.write_bookmarks(&Changes::new()).await;
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+    drop(engine);
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be opened again");
+    assert_eq!(engine.bookmarks().await, Ok(written));
 }
 
 #[tokio::test]

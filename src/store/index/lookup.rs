@@ -5,9 +5,9 @@ use super::{Index, IndexError};
 use crate::pb;
 use crate::pb::store::Session;
 use crate::store::bloom::Bloom;
-use crate::store::facts::{Common, CustomerFacts, IdKey, Rank, SessionKey, content, id_hash};
+use crate::store::facts::{Common, CustomerFacts, IdKey, Rank, SessionFacts, SessionKey, content, id_hash};
 use crate::store::log::{Block, Place};
-use crate::store::{Position, clock};
+use crate::store::{Position, SessionFilter, clock};
 use prost::Message as _;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -33,10 +33,13 @@ impl Drop for Lookup<'_> {
     }
 }
 
+/// Most sessions that one look at the list of them passes: what comes after it can be asked for.
+const LISTED: usize = 50_000;
+
 /// The columns that make a session.
 const SESSION: &str =
     "id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id, opened_at,
-    ended_at, end_reason, position";
+    ended_at, end_reason, position, last_activity";
 
 fn session(row: &Row<'_>) -> rusqlite::Result<(Rank, Arc<Session>)> {
     let time = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(clock::from_nanos));
@@ -70,6 +73,12 @@ fn block(row: &Row<'_>) -> rusqlite::Result<Block> {
     })
 }
 
+fn session_facts(row: &Row<'_>) -> rusqlite::Result<(Position, SessionFacts)> {
+    let (rank, session) = session(row)?;
+    let last_activity = clock::from_nanos(row.get(10)?);
+    Ok((rank.position(), SessionFacts { session, last_activity }))
+}
+
 impl<'i> Lookup<'i> {
     pub(super) const fn new(index: &'i Index, connection: Connection) -> Self {
         Self { index, connection: Some(connection) }
@@ -80,15 +89,48 @@ impl<'i> Lookup<'i> {
     }
 
     /// A session by its id.
-    pub(crate) fn session(&self, id: &str) -> Result<Option<Arc<Session>>, IndexError> {
+    pub(crate) fn session(&self, id: &str) -> Result<Option<SessionFacts>, IndexError> {
         Ok(self.session_and_position(id)?.map(|(_, session)| session))
     }
 
     /// A session by its id, and its latest message.
-    pub(crate) fn session_and_position(&self, id: &str) -> Result<Option<(Position, Arc<Session>)>, IndexError> {
+    pub(crate) fn session_and_position(&self, id: &str) -> Result<Option<(Position, SessionFacts)>, IndexError> {
         let mut statement = self.connection().prepare_cached(&format!("SELECT {SESSION} FROM session WHERE id = ?1"))?;
-        let found = statement.query_row([id], session).optional()?;
-        Ok(found.map(|(rank, session)| (rank.position(), session)))
+        Ok(statement.query_row([id], session_facts).optional()?)
+    }
+
+    /// Sessions that `filter` wants with ids below `before`, at most `limit`, and the id down to which all were looked at: none for
+    /// all there are.
+    pub(crate) fn listed(
+        &self,
+        filter: &SessionFilter,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<SessionFacts>, Option<String>), IndexError> {
+        let narrow = match filter {
+            SessionFilter { conversation_id: Some(_), .. } => "AND conversation_id = ?2",
+            SessionFilter { customer_id: Some(_), .. } => "AND customer_id = ?2",
+            _ => "AND ?2 IS NULL",
+        };
+        let query = format!("SELECT {SESSION} FROM session WHERE id < ?1 {narrow} ORDER BY id DESC");
+        let mut statement = self.connection().prepare_cached(&query)?;
+        // No text is greater than this.
+        let before = before.unwrap_or("\u{10ffff}");
+        let mut rows = statement.query(params![before, filter.conversation_id.as_ref().or(filter.customer_id.as_ref())])?;
+        let (mut found, mut looked_at) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let (_, facts) = session_facts(row)?;
+            looked_at += 1;
+            let reached = (looked_at == LISTED).then(|| facts.session.id.clone());
+            if filter.matches(&facts.session) {
+                found.push(facts);
+            }
+            if reached.is_some() || found.len() == limit {
+                let reached = reached.or_else(|| found.last().map(|last| last.session.id.clone()));
+                return Ok((found, reached));
+            }
+        }
+        Ok((found, None))
     }
 
     /// The session that is meant among those with something in common, those that `passed_over` names excepted.

@@ -18,6 +18,8 @@ CREATE TABLE session (
     opened_at INTEGER,
     ended_at INTEGER,
     end_reason TEXT NOT NULL,
+    -- When its customer was last active.
+    last_activity INTEGER NOT NULL,
     -- Its latest message.
     position INTEGER NOT NULL,
     -- The entry that tells it: a later one if it was carried forward.

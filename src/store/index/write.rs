@@ -3,7 +3,7 @@
 use super::ids::{self, Row};
 use super::{Index, IndexError, deliveries, position};
 use crate::pb;
-use crate::store::facts::{CustomerFacts, Latest, SessionKey, State};
+use crate::store::facts::{CustomerFacts, Latest, SessionFacts, SessionKey, State};
 use crate::store::log::Block;
 use crate::store::{Position, clock};
 use prost::Message as _;
@@ -45,19 +45,19 @@ impl Index {
     fn write_sessions<'s>(&self, transaction: &Transaction<'_>, state: &'s State) -> Result<HashMap<&'s str, i64>, IndexError> {
         let mut statement = transaction.prepare_cached(
             "INSERT INTO session (id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id,
-                                  opened_at, ended_at, end_reason, position, told, key_hash, address_hash)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                                  opened_at, ended_at, end_reason, last_activity, position, told, key_hash, address_hash)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
              ON CONFLICT (id) DO UPDATE SET
                  service_identifier = excluded.service_identifier,
                  channel_customer_identifier = excluded.channel_customer_identifier,
                  channel_type = excluded.channel_type, conversation_id = excluded.conversation_id,
                  customer_id = excluded.customer_id, opened_at = excluded.opened_at, ended_at = excluded.ended_at,
-                 end_reason = excluded.end_reason, position = excluded.position, told = excluded.told,
-                 key_hash = excluded.key_hash, address_hash = excluded.address_hash
+                 end_reason = excluded.end_reason, last_activity = excluded.last_activity,
+                 position = excluded.position, told = excluded.told, key_hash = excluded.key_hash, address_hash = excluded.address_hash
              RETURNING number",
         )?;
         let mut numbers = HashMap::with_capacity(state.sessions().len());
-        for (id, Latest { fact, position, told }) in state.sessions() {
+        for (id, Latest { fact: SessionFacts { session: fact, last_activity }, position, told }) in state.sessions() {
             let key_hash = self.key_hash(&SessionKey::of(fact));
             let own_type = fact.channel_type == fact.service_identifier;
             let address_hash = (!own_type).then(|| self.address_hash(&fact.channel_type, &fact.channel_customer_identifier));
@@ -72,6 +72,7 @@ impl Index {
                     fact.opened_at.as_ref().map(clock::to_nanos),
                     fact.ended_at.as_ref().map(clock::to_nanos),
                     fact.end_reason,
+                    clock::to_nanos(last_activity),
                     position.0.cast_signed(),
                     told.0.cast_signed(),
                     key_hash,

@@ -108,9 +108,9 @@ impl Client {
     pub async fn try_subscribe(&self, request: SubscribeNotificationsRequest) -> Result<Events, Status> {
         let mut calls = self.calls.clone();
         let stream = soon("a subscription", calls.subscribe_notifications(request)).await?.into_inner();
-        let mut events = Events { stream, start: String::new() };
+        let mut events = Events { stream, start: String::new(), generation: 0 };
         match events.next().await? {
-            Event::Heartbeat(heartbeat) => events.start = heartbeat.cursor,
+            Event::Heartbeat(heartbeat) => (events.start, events.generation) = (heartbeat.cursor, heartbeat.generation),
             Event::Notification(notification) => panic!("a heartbeat comes first, not {notification:?}"),
         }
         Ok(events)
@@ -128,6 +128,8 @@ pub struct Events {
     stream: Streaming<SubscribeNotificationsResponse>,
     /// The cursor of the first heartbeat.
     pub start: String,
+    /// The generation of a named subscription; 0 without a name.
+    pub generation: u64,
 }
 
 impl Events {

@@ -11,7 +11,7 @@ const TABLES: [(&str, &str); 6] = [
     (
         "session",
         "SELECT id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id, opened_at, ended_at,
-             end_reason, position, told, key_hash, address_hash FROM session",
+             end_reason, last_activity, position, told, key_hash, address_hash FROM session",
     ),
     // A message that is gone is none.
     ("conversation", "SELECT id, iif(newest < ?1, 0, newest) FROM conversation"),

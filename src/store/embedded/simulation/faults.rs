@@ -4,10 +4,13 @@ use super::callers::Callers;
 use super::crashes::live;
 use super::machine::small;
 use super::world::{End, World};
-use crate::store::conformance::said;
+use crate::store::conformance::{belonging, said};
 use crate::store::random::Random;
-use crate::store::{Error, Health};
+use crate::store::{Error, Health, SessionFilter};
+use prost_types::Timestamp;
 use rustix::io::Errno;
+use std::time::Duration;
+use tokio::time::timeout;
 
 const ROOMY: u64 = 1 << 40;
 
@@ -150,4 +153,42 @@ fn a_claim_that_finds_no_room_is_settled() {
     world.core().keep_house();
     let again = world.claim("a", b"").expect("nobody holds it");
     assert!(!again.taken);
+}
+
+/// Whoever looks a session up waits until what it sees is durable, and sees nothing of what is refused.
+#[tokio::test(start_paused = true)]
+async fn a_look_at_sessions_tells_what_is_durable_only() {
+    const WHILE: Duration = Duration::from_secs(1);
+    let mut world = World::new(small());
+    world.append(vec![belonging("a", "c")]);
+    let core = world.core().clone();
+    let id = core.look(|facts| facts.session_of_conversation("c")).expect("was opened").id.clone();
+    let active = SessionFilter { active: true, ..SessionFilter::default() };
+    let ending = || {
+        let mut entry = belonging("b", "c");
+        entry.session.as_mut().expect("has one").ended_at = Some(Timestamp { seconds: 1, nanos: 0 });
+        entry
+    };
+    // More than the rest of the segment, which may have its room already.
+    let frame = std::iter::once(ending()).chain((0..400).map(|i| said(&format!("beside {i}")))).collect();
+    world.machine.disk.limit(0);
+    world.stage(None, frame).expect("is accepted");
+    let (mut look, mut list) = (Box::pin(core.session(&id)), Box::pin(core.sessions(&active, None, 9)));
+    assert!(timeout(WHILE, &mut look).await.is_err(), "it is not durable that the session has ended");
+    assert!(timeout(WHILE, &mut list).await.is_err());
+    world.write_next();
+    assert!(matches!(&*core.health.borrow(), Health::Full { .. }));
+    let found = timeout(WHILE, look).await.expect("is told").expect("can be read").expect("is there");
+    assert_eq!(found.session.ended_at, None, "it was refused");
+    assert_eq!(timeout(WHILE, list).await.expect("is told").expect("can be read").sessions.len(), 1);
+
+    world.machine.disk.limit(ROOMY);
+    core.keep_house();
+    world.stage(None, vec![ending()]).expect("is accepted");
+    let mut look = Box::pin(core.session(&id));
+    assert!(timeout(WHILE, &mut look).await.is_err());
+    world.write_next();
+    let found = timeout(WHILE, look).await.expect("is told").expect("can be read").expect("is there");
+    assert!(found.session.ended_at.is_some());
+    assert_eq!(core.sessions(&active, None, 9).await.expect("can be read").sessions.len(), 0);
 }

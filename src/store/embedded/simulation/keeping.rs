@@ -94,7 +94,7 @@ impl Kept {
 
 fn assert_tells(facts: &dyn Facts, model: &Model<'_>, session: &Session) {
     let (id, key, customer) = (&session.id, SessionKey::of(session), &session.customer_id);
-    assert_eq!(facts.session(id), model.session(id), "session {id}");
+    assert_eq!(facts.session_facts(id), model.session_facts(id), "session {id}");
     assert_eq!(facts.latest_session(&key), model.latest_session(&key), "session of {key:?}");
     let conversation = &session.conversation_id;
     assert_eq!(facts.session_of_conversation(conversation), model.session_of_conversation(conversation), "{conversation}");

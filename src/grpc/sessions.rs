@@ -1,0 +1,87 @@
+//! `SessionService`: looking after channel sessions.
+
+use super::messages::page_size;
+use super::required;
+use super::status::status;
+use crate::error::Error;
+use crate::pb;
+use crate::pb::SessionEndReason;
+use crate::pb::session_service_server::SessionService;
+use crate::sessions::{Sessions, end_reason};
+use crate::store::{SessionFacts, SessionFilter};
+use tonic::{Request, Response, Status};
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(super) struct Register {
+    sessions: Sessions,
+    largest_page: usize,
+}
+
+impl Register {
+    pub(super) const fn new(sessions: Sessions, largest_page: usize) -> Self {
+        Self { sessions, largest_page }
+    }
+
+    async fn list(&self, request: pb::ListSessionsRequest) -> Result<pb::ListSessionsResponse, Error> {
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let filter = SessionFilter {
+            service_identifier: given(request.service_identifier),
+            customer_id: given(request.customer_id),
+            conversation_id: given(request.conversation_id),
+            active: request.active_only,
+        };
+        let size = page_size(request.page_size, self.largest_page)?;
+        let page = self.sessions.list(&filter, given(request.page_token).as_deref(), size).await?;
+        Ok(pb::ListSessionsResponse {
+            sessions: page.sessions.iter().map(shown).collect(),
+            next_page_token: page.next.unwrap_or_default(),
+        })
+    }
+
+    async fn end(&self, request: pb::EndSessionRequest) -> Result<pb::EndSessionResponse, Error> {
+        let id = required("session_id", request.session_id)?;
+        let reason = match SessionEndReason::try_from(request.reason) {
+            Ok(SessionEndReason::Unspecified) => SessionEndReason::ForceClosed,
+            Ok(reason) => reason,
+            Err(_) => return Err(Error::InvalidRequest { field: "reason", problem: format!("has no value {}", request.reason) }),
+        };
+        let ended = self.sessions.end(&id, reason).await?;
+        Ok(pb::EndSessionResponse { session: Some(shown(&ended.session)), already_ended: ended.notice.is_none() })
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for Register {
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        self.list(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    async fn get_session(&self, request: Request<pb::GetSessionRequest>) -> Result<Response<pb::GetSessionResponse>, Status> {
+        let id = required("session_id", request.into_inner().session_id).map_err(|error| status(&error))?;
+        let session = self.sessions.session(&id).await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::GetSessionResponse { session: Some(shown(&session)) }))
+    }
+
+    async fn end_session(&self, request: Request<pb::EndSessionRequest>) -> Result<Response<pb::EndSessionResponse>, Status> {
+        self.end(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+    }
+}
+
+/// A session as clients see it.
+fn shown(SessionFacts { session, last_activity }: &SessionFacts) -> pb::Session {
+    pb::Session {
+        id: session.id.clone(),
+        service_identifier: session.service_identifier.clone(),
+        channel_customer_identifier: session.channel_customer_identifier.clone(),
+        conversation_id: session.conversation_id.clone(),
+        customer_id: session.customer_id.clone(),
+        opened_at: session.opened_at,
+        ended_at: session.ended_at,
+        end_reason: end_reason::of(&session.end_reason).into(),
+        last_activity: Some(*last_activity),
+    }
+}
