@@ -157,15 +157,16 @@ impl Gateway {
         let limits = limits(&config.limits);
         let inbox = Inbox::new(store.clone(), channels.clone(), limits, config.inbox.repeat_window).delivering(waiters.clone());
         let settings = delivery_settings(&config.delivery);
-        let dispatcher = Dispatcher::new(store.clone(), channels, client, settings, waiters, limits, stop.clone());
+        let dispatcher = Dispatcher::new(store.clone(), channels.clone(), client, settings, waiters, limits, stop.clone());
         let desk = dispatcher.desk();
         let dispatcher = AbortOnDropHandle::new(tokio::spawn(dispatcher.run()));
         let (feed, matcher) = Feed::new(store.clone(), feed_settings(&config.feed), stop.clone());
         let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
         let settings = subscriptions_settings(&config.subscriptions);
-        let sessions = Sessions::new(store.clone());
-        let expiry = timeouts(&config.sessions).map(|timeouts| Expiry::new(store.clone(), timeouts, stop.clone()));
-        let _expiry = expiry.map(|expiry| AbortOnDropHandle::new(tokio::spawn(expiry.run())));
+        let sessions = Sessions::new(store.clone()).delivering(channels.clone());
+        let timeouts = timeouts(&config.sessions, channels.clone());
+        let expiry = Expiry::new(store.clone(), timeouts, stop.clone()).delivering(channels);
+        let _expiry = AbortOnDropHandle::new(tokio::spawn(expiry.run()));
         let (subscriptions, writer) = Subscriptions::open(feed, store, bookmarks, settings).await.map_err(store_failed)?;
         let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
 
@@ -388,10 +389,15 @@ const fn subscriptions_settings(config: &config::Subscriptions) -> subscriptions
     subscriptions::Settings { max: config.max, write_interval: config.write_interval }
 }
 
-/// How long customers may be inactive; none if they always may.
-fn timeouts(config: &config::Sessions) -> Option<Timeouts> {
-    let timeout = Some(config.customer_activity_timeout).filter(|timeout| !timeout.is_zero())?;
-    Some(Arc::new(move |_: &str| Some(timeout)))
+/// How long customers may be inactive: what their channel says, or else the configuration.
+fn timeouts(config: &config::Sessions, channels: Channels) -> Timeouts {
+    let configured = config.customer_activity_timeout;
+    Arc::new(move |service_identifier| {
+        let snapshot = channels.snapshot();
+        let own = snapshot.get(service_identifier).and_then(|channel| channel.customer_activity_timeout);
+        let timeout = own.and_then(|own| Duration::try_from(own).ok()).unwrap_or(configured);
+        Some(timeout).filter(|timeout| !timeout.is_zero())
+    })
 }
 
 fn store_failed(error: store::Error) -> Error {

@@ -3,12 +3,21 @@
 //! Pure. What is for the customer goes to the connector of its channel; what is for the platform goes to the channel's bot, unless only
 //! agents answer there. Who has no webhook reads the stream.
 
-use crate::channels::Snapshot;
+use crate::channels::{Channels, Snapshot};
 use crate::pb;
 use crate::pb::body::Kind;
 use crate::pb::store::{Delivery, Endpoint, Entry};
 use crate::pb::{Audience, BotFormat, ChannelMode};
+use crate::store::Frame;
 use crate::{message, sessions};
+
+/// Plans the deliveries of a frame, where anything is delivered at all.
+pub(crate) fn plan_all(frame: &mut Frame, channels: Option<&Channels>) {
+    if let Some(channels) = channels {
+        let snapshot = channels.snapshot();
+        frame.iter_mut().for_each(|entry| plan(entry, &snapshot));
+    }
+}
 
 /// Plans the deliveries of an entry.
 pub(crate) fn plan(entry: &mut Entry, channels: &Snapshot) {

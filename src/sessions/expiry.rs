@@ -8,6 +8,8 @@
 
 use super::ending;
 use super::timers::Timers;
+use crate::channels::Channels;
+use crate::planning;
 use crate::store::{AppendError, Error, Facts, Page, Position, SessionFacts, SessionFilter, Store, Stored};
 use crate::violation::Violations;
 use crate::wire;
@@ -41,6 +43,8 @@ pub type Timeouts = Arc<dyn Fn(&str) -> Option<Duration> + Send + Sync>;
 pub struct Expiry {
     store: Arc<dyn Store>,
     timeouts: Timeouts,
+    /// None where nothing is delivered.
+    channels: Option<Channels>,
     timers: Timers,
     /// How far the log is followed.
     position: Position,
@@ -58,7 +62,12 @@ impl Expiry {
     /// The expiry of the sessions in `store`. Time counts from here.
     pub fn new(store: Arc<dyn Store>, timeouts: Timeouts, shutdown: CancellationToken) -> Self {
         let timers = Timers::default();
-        Self { store, timeouts, timers, position: Position::default(), started: Instant::now(), shutdown }
+        Self { store, timeouts, channels: None, timers, position: Position::default(), started: Instant::now(), shutdown }
+    }
+
+    /// The same, with deliveries to the webhooks of these channels.
+    pub fn delivering(self, channels: Channels) -> Self {
+        Self { channels: Some(channels), ..self }
     }
 
     /// Ends sessions until the shutdown, or until the store has failed.
@@ -160,8 +169,12 @@ impl Expiry {
         let at = wire::from_millis(millis_now());
         let mut staged = Vec::with_capacity(due.len());
         for (id, last_activity) in due {
+            let channels = self.channels.as_ref();
             let stage = Box::new(move |facts: &dyn Facts| {
-                ending::expire(facts, &id.to_string(), timestamp(last_activity), at).ok_or_else(Violations::default)
+                let expired = ending::expire(facts, &id.to_string(), timestamp(last_activity), at);
+                let mut frame = expired.ok_or_else(Violations::default)?;
+                planning::plan_all(&mut frame, channels);
+                Ok(frame)
             });
             match self.store.stage(None, stage).await {
                 Ok(frame) => staged.push(frame),

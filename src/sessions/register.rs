@@ -1,8 +1,10 @@
 //! Looking after sessions: listing them, looking one up, ending one.
 
 use super::ending;
+use crate::channels::Channels;
 use crate::error::Error;
 use crate::pb;
+use crate::planning;
 use crate::store::{AppendError, Facts, SessionFacts, SessionFilter, SessionPage, Store, Stored};
 use crate::violation::Violations;
 use crate::wire;
@@ -23,12 +25,19 @@ pub struct Ended {
 #[derive(Debug, Clone)]
 pub struct Sessions {
     store: Arc<dyn Store>,
+    /// None where nothing is delivered.
+    channels: Option<Channels>,
 }
 
 impl Sessions {
-    /// The sessions that `store` tells of.
+    /// The sessions that `store` tells of. That one is ended is streamed, and delivered to nobody.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+        Self { store, channels: None }
+    }
+
+    /// The same, with deliveries to the webhooks of these channels.
+    pub fn delivering(self, channels: Channels) -> Self {
+        Self { channels: Some(channels), ..self }
     }
 
     /// The store behind them.
@@ -58,7 +67,12 @@ impl Sessions {
             }
             // To the millisecond, as every time of a message.
             let at = wire::from_millis(wire::to_millis(&Timestamp::from(SystemTime::now())));
-            let stage = Box::new(move |facts: &dyn Facts| ending::end(facts, id, reason, at).ok_or_else(Violations::default));
+            let channels = self.channels.as_ref();
+            let stage = Box::new(move |facts: &dyn Facts| {
+                let mut frame = ending::end(facts, id, reason, at).ok_or_else(Violations::default)?;
+                planning::plan_all(&mut frame, channels);
+                Ok(frame)
+            });
             match self.store.append(None, stage).await {
                 Ok(frame) => {
                     let notice = frame.into_iter().find(|stored| stored.entry.session.is_some());
