@@ -43,7 +43,7 @@ impl Connector {
     }
 
     async fn send_once(&self, message: &CimMessage) -> Result<SendMessageResponse, Status> {
-        let mut request = Request::new(SendMessageRequest { message: Some(message.clone()) });
+        let mut request = Request::new(SendMessageRequest { message: Some(message.clone()), ..SendMessageRequest::default() });
         request.set_timeout(Duration::from_secs(30));
         self.client.clone().send_message(request).await.map(tonic::Response::into_inner)
     }
