@@ -877,6 +877,8 @@ pub(super) struct Life {
     open: usize,
     /// Deliveries that are known to have been planned.
     planned: Vec<DeliveryId>,
+    /// Those of them that were given up: none is open again.
+    dead: HashSet<DeliveryId>,
 }
 
 impl Life {
@@ -886,8 +888,8 @@ impl Life {
 
     /// The life that these random numbers bring.
     pub(super) fn of(random: Random) -> Self {
-        let (sessions, used, planned) = Default::default();
-        Self { random, clock: 0, messages: 0, sessions, used, open: 6, planned }
+        let (sessions, used, planned, dead) = Default::default();
+        Self { random, clock: 0, messages: 0, sessions, used, open: 6, planned, dead }
     }
 
     fn one_of(&mut self, prefix: &str, count: usize) -> String {
@@ -933,8 +935,14 @@ impl Life {
         if !self.planned.is_empty() && self.random.below(3) == 0 {
             let index = self.random.below(self.planned.len());
             let states = [DeliveryState::Pending, DeliveryState::Parked, DeliveryState::Failed, DeliveryState::Delivered];
-            let state = states[self.random.below(states.len())];
             let id = self.planned[index];
+            let state = match states[self.random.below(states.len())] {
+                DeliveryState::Pending | DeliveryState::Parked if self.dead.contains(&id) => DeliveryState::Failed,
+                state => state,
+            };
+            if state == DeliveryState::Failed {
+                self.dead.insert(id);
+            }
             if state == DeliveryState::Delivered {
                 self.open = self.open.saturating_add(1);
                 self.planned.swap_remove(index);

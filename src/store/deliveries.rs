@@ -1,7 +1,8 @@
 //! Deliveries: what the log plans to send to webhooks, and what has become of it.
 //!
 //! A delivery is told by the entry that plans it and by every later entry that tells a step of it; the latest step counts. It is open
-//! until a step settles it. One that was given up is a dead letter: it stays, for somebody to look at, until the log lets go of it.
+//! until a step settles it. One that was given up is a dead letter: it is never open again, and stays, for somebody to look at, until the log
+//! lets go of it.
 
 use super::clock;
 use super::facts::Latest;
