@@ -340,6 +340,15 @@ impl Tail {
         std::iter::once(&self.young.state).chain(self.old.as_ref().map(|old| &old.state))
     }
 
+    /// As [`Self::deliveries`], if the index has none of them: who keeps up need not ask it.
+    pub(super) fn recent_deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Option<Deliveries> {
+        (after.planned_at > self.indexed_up_to()).then(|| {
+            let above: Vec<_> = self.generations().map(State::deliveries).collect();
+            let Ok(found) = Stack { above: &above, below: &() }.deliveries(after, wanted, limit, self.durable);
+            found
+        })
+    }
+
     /// See [`Store::deliveries`](super::Store::deliveries).
     pub(super) fn deliveries(
         &self,
@@ -348,12 +357,10 @@ impl Tail {
         limit: usize,
         index: &Index,
     ) -> Result<Deliveries, IndexError> {
-        let above: Vec<_> = self.generations().map(State::deliveries).collect();
-        if after.planned_at > self.indexed_up_to() {
-            // Who keeps up need not ask the index.
-            let Ok(found) = Stack { above: &above, below: &() }.deliveries(after, wanted, limit, self.durable);
+        if let Some(found) = self.recent_deliveries(after, wanted, limit) {
             return Ok(found);
         }
+        let above: Vec<_> = self.generations().map(State::deliveries).collect();
         Stack { above: &above, below: &index.lookup()? }.deliveries(after, wanted, limit, self.durable)
     }
 

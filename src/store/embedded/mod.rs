@@ -85,6 +85,9 @@ impl Store for Embedded {
 
     async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {
         self.core.check_working()?;
+        if let Some(found) = self.core.tail.lock().recent_deliveries(after, wanted, limit) {
+            return Ok(found);
+        }
         self.core.apart(move |core| core.tail.lock().deliveries(after, wanted, limit, &core.index).map_err(unavailable)).await
     }
 
