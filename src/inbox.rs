@@ -16,7 +16,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// What becomes of a message whose id is taken by other content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +136,7 @@ impl Inbox {
         let sent_id = message.id.take();
         let mut submission = Submission { fingerprint: fingerprint(&message), ..Submission::default() };
         // To the millisecond, as every time of a message.
-        let received_at = wire::from_millis(wire::to_millis(&Timestamp::from(SystemTime::now())));
+        let received_at = wire::now();
         fill_times(&mut message, &mut submission, received_at);
         // Typing is not looked up by id later: there is nothing to claim.
         let claim = match &sent_id {
@@ -164,7 +164,7 @@ impl Inbox {
             let channels = channels.snapshot();
             let mut frame = sessions::route(facts, &channels, message, submission, received_at)?;
             if delivers {
-                frame.iter_mut().for_each(|entry| planning::plan(entry, &channels));
+                planning::plan_all(&mut frame, &channels);
             }
             let filled = frame.iter().filter_map(|entry| entry.message.as_ref()).map(pb::CimMessage::encoded_len);
             match filled.max() {
@@ -344,7 +344,7 @@ mod tests {
 
     /// Returns when the clock shows another millisecond: times of a message are no finer.
     fn a_millisecond_later() {
-        let millis = || wire::to_millis(&Timestamp::from(SystemTime::now()));
+        let millis = || wire::to_millis(&wire::now());
         let now = millis();
         while millis() <= now {
             std::hint::spin_loop();
@@ -464,7 +464,7 @@ mod tests {
     #[test]
     fn times_that_are_left_out_are_the_time_of_receipt() {
         let inbox = inbox();
-        let began = wire::to_millis(&Timestamp::from(SystemTime::now()));
+        let began = wire::to_millis(&wire::now());
         let deletion =
             |time: Json| json!({ "type": "DELETEDNOTIFICATION", "messageId": "m", "timestamp": time, "markdownText": null });
         let filled = inbox.accepted(json!({ "header": { "timestamp": null }, "body": deletion(Json::Null) }));

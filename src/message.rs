@@ -252,6 +252,11 @@ pub fn fresh_id() -> String {
     Uuid::now_v7().to_string()
 }
 
+/// True for news about messages and sessions, typing too, which are no messages of a conversation themselves.
+pub fn is_notification(message: &pb::CimMessage) -> bool {
+    matches!(kind(message), Some(Kind::DeliveryNotification(_) | Kind::DeletedNotification(_) | Kind::Notification(_)))
+}
+
 /// True for the notifications that a party is typing, which matter only while they are fresh.
 pub fn is_typing(message: &pb::CimMessage) -> bool {
     matches!(
@@ -263,9 +268,7 @@ pub fn is_typing(message: &pb::CimMessage) -> bool {
 
 /// True if the message may open a channel session. Notifications and the end of a chat attach to what there is.
 pub fn may_open(message: &pb::CimMessage) -> bool {
-    let notification =
-        matches!(kind(message), Some(Kind::DeliveryNotification(_) | Kind::DeletedNotification(_) | Kind::Notification(_)));
-    !notification && !ends_session(message)
+    !is_notification(message) && !ends_session(message)
 }
 
 /// True if the message ends its channel session.

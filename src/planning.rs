@@ -3,20 +3,16 @@
 //! Pure. What is for the customer goes to the connector of its channel; what is for the platform goes to the channel's bot, unless only
 //! agents answer there. Who has no webhook reads the stream.
 
-use crate::channels::{Channels, Snapshot};
+use crate::channels::Snapshot;
 use crate::pb;
-use crate::pb::body::Kind;
 use crate::pb::store::{Delivery, Endpoint, Entry};
 use crate::pb::{Audience, BotFormat, ChannelMode};
 use crate::store::Frame;
 use crate::{message, sessions};
 
-/// Plans the deliveries of a frame, where anything is delivered at all.
-pub(crate) fn plan_all(frame: &mut Frame, channels: Option<&Channels>) {
-    if let Some(channels) = channels {
-        let snapshot = channels.snapshot();
-        frame.iter_mut().for_each(|entry| plan(entry, &snapshot));
-    }
+/// Plans the deliveries of a frame.
+pub(crate) fn plan_all(frame: &mut Frame, channels: &Snapshot) {
+    frame.iter_mut().for_each(|entry| plan(entry, channels));
 }
 
 /// Plans the deliveries of an entry.
@@ -49,10 +45,7 @@ fn is_for(entry: &Entry, audience: Audience) -> bool {
 fn has_bot(channel: &pb::Channel, entry: &Entry) -> bool {
     let Some(bot) = channel.bot.as_ref().filter(|bot| bot.endpoint.is_some()) else { return false };
     let message = entry.message.as_ref();
-    let is_notification = matches!(
-        message.and_then(message::kind),
-        Some(Kind::Notification(_) | Kind::DeliveryNotification(_) | Kind::DeletedNotification(_))
-    );
+    let is_notification = message.is_some_and(message::is_notification);
     let takes = bot.format() != BotFormat::Bot || !is_notification || message.is_some_and(sessions::is_notice);
     channel.mode() != ChannelMode::Agent && takes
 }

@@ -26,7 +26,7 @@ use prost_types::{Struct, Timestamp, Value, value};
 use std::sync::Arc;
 
 /// Name and id of the gateway where it is the sender.
-pub(crate) const GATEWAY: &str = "cim-gateway";
+const GATEWAY: &str = "cim-gateway";
 
 /// Finds or opens the session of a checked message, fills what the gateway fills, and makes the frame to append: the message, and
 /// before or after it what happened to its session.
@@ -380,9 +380,9 @@ pub(crate) fn is_notice(message: &pb::CimMessage) -> bool {
     of_session && sender.is_some_and(|sender| sender.id.as_deref() == Some(GATEWAY) && sender.r#type() == SenderType::System)
 }
 
-/// What the gateway tells both sides about a session, with every header field that they read.
-fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Timestamp) -> Entry {
-    let routed = cause.header.as_ref();
+/// What the gateway says by itself about a routed message: it goes where that one is.
+pub(crate) fn by_gateway(about: &pb::CimMessage, body: pb::Body, at: Timestamp) -> pb::CimMessage {
+    let routed = about.header.clone().unwrap_or_default();
     let sender = pb::Sender {
         id: Some(GATEWAY.into()),
         r#type: SenderType::System.into(),
@@ -391,30 +391,35 @@ fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Tim
     };
     let header = pb::Header {
         sender: Some(sender),
-        channel_data: routed.and_then(|header| header.channel_data.clone()),
+        channel_data: routed.channel_data,
         timestamp: Some(at),
-        channel_session_id: Some(session.id.clone()),
-        conversation_id: Some(session.conversation_id.clone()),
-        customer: routed.and_then(|header| header.customer.clone()),
-        room_id: routed.and_then(|header| header.room_id.clone()),
+        channel_session_id: routed.channel_session_id,
+        conversation_id: routed.conversation_id,
+        customer: routed.customer,
+        room_id: routed.room_id,
         ..pb::Header::default()
     };
+    pb::CimMessage {
+        id: Some(message::fresh_id()),
+        header: Some(header),
+        body: Some(body),
+        exact_numbers: crate::store::customer_numbers(&about.exact_numbers),
+        ..pb::CimMessage::default()
+    }
+}
+
+/// What the gateway tells both sides about a session, with every header field that they read.
+fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Timestamp) -> Entry {
     let mut data = Struct::default();
     if !session.end_reason.is_empty() {
         let reason = Value { kind: Some(value::Kind::StringValue(session.end_reason.clone())) };
         data.fields.insert("reasonCode".into(), reason);
     }
     let body = pb::NotificationBody { notification_type: Some(notification.into()), notification_data: Some(data) };
-    let message = pb::CimMessage {
-        id: Some(message::fresh_id()),
-        header: Some(header),
-        body: Some(pb::Body { kind: Some(Kind::Notification(body)), ..pb::Body::default() }),
-        exact_numbers: crate::store::customer_numbers(&cause.exact_numbers),
-        ..pb::CimMessage::default()
-    };
+    let body = pb::Body { kind: Some(Kind::Notification(body)), ..pb::Body::default() };
     Entry {
         audiences: NOTICE_AUDIENCES.map(i32::from).to_vec(),
-        message: Some(message),
+        message: Some(by_gateway(cause, body, at)),
         session: Some(session.clone()),
         ..Entry::default()
     }

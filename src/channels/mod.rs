@@ -17,12 +17,10 @@ use crate::wire::{self, Bounds};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use prost::Message as _;
-use prost_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
@@ -275,7 +273,7 @@ impl Channels {
         if present.by_id.len() >= most {
             return Err(Error::TooManyChannels { most });
         }
-        channel.create_time = Some(now());
+        channel.create_time = Some(wire::now());
         self.put(&present, channel).await
     }
 
@@ -336,7 +334,7 @@ impl Channels {
         }
         // Made of nothing of the channel: what follows from a secret would tell of it.
         channel.etag = Uuid::new_v4().simple().to_string();
-        channel.update_time = Some(now());
+        channel.update_time = Some(wire::now());
         self.shared.registry.put_channel(&channel).await?;
         let channel = Arc::new(channel);
         self.shared.snapshot.send_replace(Arc::new(present.with(channel.clone())));
@@ -393,11 +391,6 @@ fn page_end(token: &str) -> Result<String, Error> {
     let last = bytes.as_deref().and_then(|bytes| bytes.strip_prefix(&[TOKEN_FORM])).map(<[u8]>::to_vec);
     let last = last.and_then(|last| String::from_utf8(last).ok());
     last.ok_or_else(|| Error::InvalidRequest { field: "page_token", problem: "is no token of this gateway".into() })
-}
-
-/// To the millisecond, as every time of the model.
-fn now() -> Timestamp {
-    wire::from_millis(wire::to_millis(&Timestamp::from(SystemTime::now())))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::store::memory::Memory;
 use async_trait::async_trait;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use futures::FutureExt as _;
+use prost_types::Timestamp;
 use prost_types::{Duration, Value, value};
 use std::sync::atomic::{AtomicBool, Ordering};
 

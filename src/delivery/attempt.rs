@@ -11,7 +11,7 @@ use crate::pb::store::{Attempt, DeliveryState, Endpoint};
 use crate::pb::{BotFormat, DeliveryOrder};
 use crate::store::{self, DeliveryName, Store, Stored, Wanted, message_of};
 use crate::webhook::{Client, Failure, Id, Post, Secret, TraceParent, Url};
-use crate::{message, wire};
+use crate::wire;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost_types::Timestamp;
 use std::sync::Arc;
@@ -216,9 +216,4 @@ fn status_of(failure: &Failure) -> Option<u16> {
         | Failure::Malformed { status, .. } => *status,
         _ => None,
     }
-}
-
-/// True if the message of an entry is typing.
-pub(super) fn is_typing(stored: &Stored) -> bool {
-    message_of(&stored.entry).is_some_and(message::is_typing)
 }

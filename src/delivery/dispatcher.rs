@@ -1,21 +1,23 @@
 //! The dispatcher: follows the log, begins attempts, and hears how they have ended. All that it decides, [`super::lanes`] decides.
 
 use super::Settings;
-use super::attempt::{End, Ended, Sender, endpoint, is_typing};
+use super::attempt::{Decided, End, Ended, Sender, endpoint};
 use super::desk::Desk;
-use super::lanes::{EndpointKey, Lanes, Start};
+use super::lanes::{Decision, EndpointKey, Lanes, Prospect, Start, Terms};
 use super::record::Recorder;
+use super::verdict::Verdict;
 use crate::channels::{Channels, Snapshot};
 use crate::message::Limits;
 use crate::outcomes::Waiters;
-use crate::store::{Deliveries, Delivery, DeliveryId, Store, Wanted};
+use crate::pb::store::DeliveryState;
+use crate::store::{self, Deliveries, Delivery, DeliveryId, Store, Wanted};
 use crate::webhook::Client;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Deliveries that are read from the log at once.
@@ -126,12 +128,7 @@ impl Dispatcher {
         let Deliveries { found, reached } = match found {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "what is to be delivered cannot be read");
-                tokio::select! {
-                    () = tokio::time::sleep(PATIENCE) => {}
-                    () = self.stop.cancelled() => {}
-                }
-                return;
+                return self.wait_for_store(&error).await;
             }
         };
         let snapshot = self.sender.channels.snapshot();
@@ -139,7 +136,7 @@ impl Dispatcher {
             let id = delivery.id;
             let enabled = self.notice(&EndpointKey::of(&delivery), &snapshot);
             let due = due(&delivery);
-            if self.lanes.arrive(delivery, due, enabled) == super::lanes::Prospect::NotSoon {
+            if self.lanes.arrive(delivery, due, enabled) == Prospect::NotSoon {
                 self.waiters.not_soon(id);
             }
         }
@@ -165,18 +162,28 @@ impl Dispatcher {
                     // What lies beyond comes when the log is followed.
                     let followed = self.followed;
                     let found = found.into_iter().filter(|delivery| delivery.id <= followed);
-                    let found = found.map(|delivery| (due(&delivery), delivery)).map(|(due, delivery)| (delivery, due)).collect();
+                    let found = found
+                        .map(|delivery| {
+                            let due = due(&delivery);
+                            (delivery, due)
+                        })
+                        .collect();
                     self.lanes.refilled(&missing, found, reached.min(followed), reached >= followed);
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "what is to be delivered cannot be read");
                     self.lanes.refilled(&missing, Vec::new(), missing.after, false);
-                    tokio::select! {
-                        () = tokio::time::sleep(PATIENCE) => {}
-                        () = self.stop.cancelled() => {}
-                    }
+                    self.wait_for_store(&error).await;
                 }
             }
+        }
+    }
+
+    /// The store cannot be read at the moment: it is asked again a little later.
+    async fn wait_for_store(&self, error: &store::Error) {
+        tracing::warn!(error = error as &dyn std::error::Error, "what is to be delivered cannot be read");
+        tokio::select! {
+            () = sleep(PATIENCE) => {}
+            () = self.stop.cancelled() => {}
         }
     }
 
@@ -201,8 +208,7 @@ impl Dispatcher {
         match end {
             End::Postponed => self.lanes.postponed(&start, now, now + PATIENCE),
             End::Settled => {
-                let settled = super::verdict::Verdict::Refused;
-                self.lanes.finished(&start, &settled, now, 0.0, super::lanes::Terms::default());
+                self.lanes.finished(&start, &Verdict::Refused, now, 0.0, Terms::default());
             }
             End::Decided(decided) => {
                 let decision = self.lanes.finished(&start, &decided.verdict, now, fastrand::f64(), decided.terms);
@@ -225,15 +231,15 @@ impl Dispatcher {
         self.lanes.changed(&start.key, false, Instant::now());
     }
 
-    fn tell(&self, start: &Start, decided: &super::attempt::Decided, decision: &super::lanes::Decision) {
+    fn tell(&self, start: &Start, decided: &Decided, decision: &Decision) {
         let (channel, attempt) = (&start.key.channel_id, &decided.attempt);
         let message = decided.stored.id();
         let state = decision.state.as_str_name();
         let (status, failure, millis) = (attempt.status, &attempt.failure, attempt.millis);
-        if decision.state == crate::pb::store::DeliveryState::Failed {
+        if decision.state == DeliveryState::Failed {
             tracing::warn!(channel, message, status, failure, attempts = decision.attempts, "a message is given up");
         } else {
-            let typing = is_typing(&decided.stored);
+            let typing = decided.terms.once;
             tracing::debug!(channel, message, state, status, failure, millis, typing, "an attempt has ended");
         }
     }

@@ -129,7 +129,6 @@ impl Lane {
 #[derive(Debug)]
 struct Parked {
     item: Item,
-    lane: u64,
     in_flight: bool,
     /// True while it is among what is ready.
     queued: bool,
@@ -218,7 +217,7 @@ impl Lanes {
         let item = Item { delivery, due, failing_since: None };
         if item.delivery.progress.state == DeliveryState::Parked {
             lane.parked += 1;
-            state.parked.insert(id, Parked { item, lane: lane_of, in_flight: false, queued: false });
+            state.parked.insert(id, Parked { item, in_flight: false, queued: false });
             self.timers.push(Reverse((due, Timer::Parked(key, id))));
             return Prospect::NotSoon;
         }
@@ -431,7 +430,7 @@ impl Lanes {
                         item.delivery.progress.attempts = attempts;
                         item.delivery.progress.state = DeliveryState::Parked;
                         lane.parked += 1;
-                        state.parked.insert(*id, Parked { item, lane: *lane_of, in_flight: false, queued: false });
+                        state.parked.insert(*id, Parked { item, in_flight: false, queued: false });
                         self.timers.push(Reverse((due, Timer::Parked(key.clone(), *id))));
                     }
                 } else if let Some(head) = lane.queue.front_mut() {
@@ -560,7 +559,7 @@ impl State {
                     let Some(parked) = self.parked.get_mut(&id) else { continue };
                     parked.queued = false;
                     parked.in_flight = true;
-                    return Some(Delivery { lane: parked.lane, ..parked.item.delivery.clone() });
+                    return Some(parked.item.delivery.clone());
                 }
             }
         }

@@ -3,14 +3,14 @@
 use super::attempt::{Decided, Sender};
 use super::bot;
 use super::lanes::{Decision, Start};
-use super::outcome::{Step, outcome, settled, step_alone};
+use super::outcome::{outcome, settled, step_alone};
 use crate::message::{self, Limits};
 use crate::outcomes::Waiters;
 use crate::pb;
-use crate::pb::store::{DeliveryState, Endpoint, Submission};
+use crate::pb::store::{DeliveryStep, Endpoint, Submission};
 use crate::planning;
 use crate::sessions;
-use crate::store::{AppendError, DeliveryName, Facts, Frame, message_of};
+use crate::store::{AppendError, DeliveryId, DeliveryName, Facts, Frame, message_of};
 use crate::violation::Violations;
 use crate::wire;
 use prost_types::Timestamp;
@@ -41,18 +41,25 @@ impl Recorder {
     pub(super) async fn record(self, start: Start, decided: Box<Decided>, decision: Decision) {
         let id = start.delivery.id;
         let Decided { stored, attempt, report, answers, .. } = *decided;
-        let now = wire::from_millis(wire::to_millis(&Timestamp::from(SystemTime::now())));
+        let now = wire::now();
         let Decision { state, attempts, due, .. } = decision;
-        let is_open = matches!(state, DeliveryState::Pending | DeliveryState::Parked);
-        let step = Step { id, state, attempts, due: due.map(at), attempt: Some(attempt) };
-        if is_open {
+        let step = DeliveryStep {
+            planned_at: id.planned_at.0,
+            endpoint: id.endpoint.into(),
+            state: state.into(),
+            attempts,
+            due: due.map(at),
+            attempt: Some(attempt),
+        };
+        // It is open as long as an attempt is due.
+        if due.is_some() {
             self.waiters.not_soon(id);
             return self.append(|_| Ok(vec![step_alone(step.clone())]), id).await;
         }
         let outcome = outcome(state, report);
         // Who is told by the answer is not told once more; who has left is.
         let answered = self.waiters.promise(id);
-        let answers = self.answers(&start, &answers, &stored.entry);
+        let answers = self.answers(&start, &answers, &stored.entry, now);
         let make = |facts: &dyn Facts| {
             let snapshot = self.sender.channels.snapshot();
             let mut entry = settled(step.clone(), &outcome, &stored, now);
@@ -80,7 +87,7 @@ impl Recorder {
     }
 
     /// Appends the frame that `make` makes, unless the delivery is settled already.
-    async fn append(&self, make: impl Fn(&dyn Facts) -> Result<Frame, Violations> + Send + Sync, id: crate::store::DeliveryId) {
+    async fn append(&self, make: impl Fn(&dyn Facts) -> Result<Frame, Violations> + Send + Sync, id: DeliveryId) {
         loop {
             let stage = Box::new(|facts: &dyn Facts| match facts.delivery(id) {
                 Some(delivery) if delivery.progress.is_open() => make(facts),
@@ -102,7 +109,13 @@ impl Recorder {
     }
 
     /// The messages that a bot answered with. Their ids follow from the delivery's, so that an answer that comes twice is one message.
-    fn answers(&self, start: &Start, answers: &[bot::Answer], about: &pb::store::Entry) -> Vec<(pb::CimMessage, bool)> {
+    fn answers(
+        &self,
+        start: &Start,
+        answers: &[bot::Answer],
+        about: &pb::store::Entry,
+        now: Timestamp,
+    ) -> Vec<(pb::CimMessage, bool)> {
         if answers.is_empty() || start.key.endpoint != Endpoint::Bot {
             return Vec::new();
         }
@@ -117,7 +130,6 @@ impl Recorder {
             let (mut message, mut violations) = answer.message(about, bot, id);
             violations.follow_up(message::check(&mut message, &self.limits));
             if violations.is_empty() {
-                let now = wire::from_millis(wire::to_millis(&Timestamp::from(SystemTime::now())));
                 message.header.get_or_insert_default().timestamp.get_or_insert(now);
                 messages.push((message, answer.is_suggestion));
             } else {

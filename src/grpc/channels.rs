@@ -1,5 +1,6 @@
 //! `ChannelService`: each call decodes, calls a use case and encodes.
 
+use super::given;
 use super::messages::page_size;
 use super::status::status;
 use crate::channels::{Channels, Key};
@@ -88,9 +89,4 @@ impl ChannelService for Registry {
 
 fn required(channel: Option<pb::Channel>) -> Result<pb::Channel, Error> {
     channel.ok_or(Error::InvalidRequest { field: "channel", problem: "is required".into() })
-}
-
-/// A text that is not empty.
-fn given(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
 }

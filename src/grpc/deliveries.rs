@@ -1,5 +1,6 @@
 //! `DeliveryService`: each call decodes, calls a use case and encodes.
 
+use super::given;
 use super::messages::page_size;
 use super::status::status;
 use crate::delivery::{Desk, Shown, Which};
@@ -7,8 +8,7 @@ use crate::error::Error;
 use crate::pb;
 use crate::pb::delivery_service_server::DeliveryService;
 use crate::pb::store::{self, Endpoint};
-use crate::store::{DeliveryId, DeliveryName};
-use prost_types::Timestamp;
+use crate::store::{DeliveryId, DeliveryName, clock};
 use tonic::{Request, Response, Status};
 
 /// The service.
@@ -54,10 +54,6 @@ fn wanted(state: i32) -> Result<Option<store::DeliveryState>, Error> {
     }
 }
 
-fn given(text: &str) -> Option<&str> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
 /// A delivery as clients see it.
 fn told(shown: &Shown) -> pb::Delivery {
     let delivery = &shown.delivery;
@@ -80,8 +76,7 @@ fn told(shown: &Shown) -> pb::Delivery {
         endpoint: endpoint.into(),
         state: state.into(),
         attempts: delivery.progress.attempts,
-        due_time: (due != 0)
-            .then(|| Timestamp { seconds: due.div_euclid(1_000_000_000), nanos: due.rem_euclid(1_000_000_000) as i32 }),
+        due_time: (due != 0).then(|| clock::from_nanos(due)),
         accepted_at: shown.message.as_ref().and_then(|stored| stored.entry.accepted_at),
     }
 }

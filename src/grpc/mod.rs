@@ -143,6 +143,11 @@ async fn with_health(routes: Routes) -> (Routes, Health) {
     (routes.add_service(reflection().build_v1alpha().expect(DESCRIPTORS_DECODE)), health)
 }
 
+/// A text that is not empty.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 /// A text that must not be empty.
 fn required(field: &'static str, value: String) -> Result<String, Error> {
     if value.is_empty() { Err(Error::InvalidRequest { field, problem: "is required".into() }) } else { Ok(value) }

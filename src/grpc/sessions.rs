@@ -1,8 +1,8 @@
 //! `SessionService`: looking after channel sessions.
 
 use super::messages::page_size;
-use super::required;
 use super::status::status;
+use super::{given, required};
 use crate::error::Error;
 use crate::pb;
 use crate::pb::SessionEndReason;
@@ -24,15 +24,15 @@ impl Register {
     }
 
     async fn list(&self, request: pb::ListSessionsRequest) -> Result<pb::ListSessionsResponse, Error> {
-        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let text = |text: &str| given(text).map(str::to_owned);
         let filter = SessionFilter {
-            service_identifier: given(request.service_identifier),
-            customer_id: given(request.customer_id),
-            conversation_id: given(request.conversation_id),
+            service_identifier: text(&request.service_identifier),
+            customer_id: text(&request.customer_id),
+            conversation_id: text(&request.conversation_id),
             active: request.active_only,
         };
         let size = page_size(request.page_size, self.largest_page)?;
-        let page = self.sessions.list(&filter, given(request.page_token).as_deref(), size).await?;
+        let page = self.sessions.list(&filter, given(&request.page_token), size).await?;
         Ok(pb::ListSessionsResponse {
             sessions: page.sessions.iter().map(shown).collect(),
             next_page_token: page.next.unwrap_or_default(),

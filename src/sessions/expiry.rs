@@ -10,13 +10,13 @@ use super::ending;
 use super::timers::Timers;
 use crate::channels::Channels;
 use crate::planning;
-use crate::store::{AppendError, Error, Facts, Page, Position, SessionFacts, SessionFilter, Store, Stored};
+use crate::store::{AppendError, Error, Facts, Page, Position, SessionFacts, SessionFilter, Store, Stored, clock};
 use crate::violation::Violations;
 use crate::wire;
 use prost_types::Timestamp;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -106,7 +106,7 @@ impl Expiry {
         let mut before: Option<String> = None;
         loop {
             let page = self.store.sessions(&active, before.as_deref(), LISTED).await?;
-            let now = millis_now();
+            let now = wire::to_millis(&wire::now());
             for SessionFacts { session, last_activity } in &page.sessions {
                 let passed = u64::try_from(now - wire::to_millis(last_activity)).unwrap_or_default();
                 self.told(session, *last_activity, Duration::from_millis(passed));
@@ -146,7 +146,7 @@ impl Expiry {
         match (self.timeouts)(&session.service_identifier) {
             Some(timeout) => {
                 let due = (self.started.elapsed() + timeout.saturating_sub(ago)).as_millis().div_ceil(1000);
-                self.timers.told(id, nanos(&last_activity), u32::try_from(due).unwrap_or(u32::MAX));
+                self.timers.told(id, clock::to_nanos(&last_activity), u32::try_from(due).unwrap_or(u32::MAX));
             }
             None => self.timers.ended(&id),
         }
@@ -166,14 +166,16 @@ impl Expiry {
         }
         let due = self.timers.due(u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX), BURST);
         // To the millisecond, as every time of a message.
-        let at = wire::from_millis(millis_now());
+        let at = wire::now();
         let mut staged = Vec::with_capacity(due.len());
         for (id, last_activity) in due {
             let channels = self.channels.as_ref();
             let stage = Box::new(move |facts: &dyn Facts| {
-                let expired = ending::expire(facts, &id.to_string(), timestamp(last_activity), at);
+                let expired = ending::expire(facts, &id.to_string(), clock::from_nanos(last_activity), at);
                 let mut frame = expired.ok_or_else(Violations::default)?;
-                planning::plan_all(&mut frame, channels);
+                if let Some(channels) = channels {
+                    planning::plan_all(&mut frame, &channels.snapshot());
+                }
                 Ok(frame)
             });
             match self.store.stage(None, stage).await {
@@ -192,18 +194,6 @@ impl Expiry {
         }
         Ok(())
     }
-}
-
-fn millis_now() -> i64 {
-    wire::to_millis(&Timestamp::from(SystemTime::now()))
-}
-
-fn nanos(time: &Timestamp) -> i64 {
-    time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanos.into())
-}
-
-fn timestamp(nanos: i64) -> Timestamp {
-    Timestamp { seconds: nanos.div_euclid(1_000_000_000), nanos: nanos.rem_euclid(1_000_000_000) as i32 }
 }
 
 #[cfg(test)]
@@ -250,7 +240,8 @@ mod tests {
         /// Routes a message as if it had come at a time in the past.
         async fn send_ago(&self, ago: Duration, patch: Json) -> Session {
             let sent = self.sent.fetch_add(1, Ordering::Relaxed);
-            let received_at = wire::from_millis(millis_now() + sent - i64::try_from(ago.as_millis()).expect("is short"));
+            let received_at =
+                wire::from_millis(wire::to_millis(&wire::now()) + sent - i64::try_from(ago.as_millis()).expect("is short"));
             let mut message = samples::message(patch);
             message.id.get_or_insert_with(message::fresh_id);
             let stage = Box::new(|facts: &dyn Facts| {

@@ -8,9 +8,7 @@ use crate::planning;
 use crate::store::{AppendError, Facts, SessionFacts, SessionFilter, SessionPage, Store, Stored};
 use crate::violation::Violations;
 use crate::wire;
-use prost_types::Timestamp;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// What became of a session that was to end.
 #[derive(Debug, Clone)]
@@ -66,11 +64,13 @@ impl Sessions {
                 return Ok(Ended { session: known, notice: None });
             }
             // To the millisecond, as every time of a message.
-            let at = wire::from_millis(wire::to_millis(&Timestamp::from(SystemTime::now())));
+            let at = wire::now();
             let channels = self.channels.as_ref();
             let stage = Box::new(move |facts: &dyn Facts| {
                 let mut frame = ending::end(facts, id, reason, at).ok_or_else(Violations::default)?;
-                planning::plan_all(&mut frame, channels);
+                if let Some(channels) = channels {
+                    planning::plan_all(&mut frame, &channels.snapshot());
+                }
                 Ok(frame)
             });
             match self.store.append(None, stage).await {
@@ -98,6 +98,7 @@ mod tests {
     use crate::samples;
     use crate::store::memory::Memory;
     use crate::store::{Page, Position};
+    use prost_types::Timestamp;
     use serde_json::{Value as Json, json};
 
     /// Routes a message into the store.

@@ -27,7 +27,7 @@ mod bloom;
 pub mod bookmarks;
 pub mod care;
 mod claims;
-mod clock;
+pub(crate) mod clock;
 mod control;
 mod deliveries;
 mod disk;

@@ -1,6 +1,7 @@
 //! Times of the documented JSON: epoch milliseconds, and the ISO 8601 forms that some clients send.
 
 use prost_types::Timestamp;
+use std::time::SystemTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time, UtcOffset};
@@ -10,6 +11,11 @@ const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799
 
 const MILLISECONDS: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// The present time, to the millisecond, as every time of the model.
+pub fn now() -> Timestamp {
+    from_millis(to_millis(&Timestamp::from(SystemTime::now())))
+}
 
 /// The time at `millis` since the epoch; any number of them.
 pub fn from_millis(millis: i64) -> Timestamp {
