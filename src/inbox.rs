@@ -3,13 +3,15 @@
 use crate::channels::Channels;
 use crate::error::Error;
 use crate::message::{self, FILL_SLACK, Limits};
-use crate::outcomes::{Outcome, Waiters};
+use crate::outcomes::{Outcome, Patience, Waiters};
 use crate::pb;
 use crate::pb::body::Kind;
 use crate::pb::store::Submission;
 use crate::planning;
+use crate::receipts;
 use crate::sessions;
-use crate::store::{AppendError, Position, Staged, Store, Stored};
+use crate::store::{self, AppendError, Position, Staged, Store, Stored};
+use crate::timeline::{self, Timeline, timeline};
 use crate::violation::{Reason, Violations};
 use crate::wire;
 use prost::Message as _;
@@ -45,7 +47,7 @@ enum Fate {
     /// It repeats this one.
     Repeat(Stored),
     /// It is the one of this id in a frame of its own.
-    New { frame: Staged, id: String },
+    New { frame: Staged, id: String, inbox: Inbox },
 }
 
 impl Pending {
@@ -53,10 +55,10 @@ impl Pending {
     pub async fn durable(self) -> Result<Accepted, Error> {
         match self.0 {
             Fate::Repeat(stored) => Ok(Accepted { stored, duplicate: true }),
-            Fate::New { frame, id } => {
+            Fate::New { frame, id, inbox } => {
                 let own = frame.durable().await?.into_iter().find(|stored| stored.id() == id);
-                let stored =
-                    own.ok_or_else(|| crate::store::Error::Unavailable { cause: "the frame lacks its message".into() })?;
+                let stored = own.ok_or_else(|| store::Error::Unavailable { cause: "the frame lacks its message".into() })?;
+                inbox.tell_waiting(&stored).await;
                 Ok(Accepted { stored, duplicate: false })
             }
         }
@@ -159,7 +161,7 @@ impl Inbox {
 
         let most = self.limits.message_bytes + FILL_SLACK;
         let (channels, delivers) = (&self.channels, self.waiters.is_some());
-        let stage = Box::new(move |facts: &dyn crate::store::Facts| {
+        let stage = Box::new(move |facts: &dyn store::Facts| {
             // As they are when the stage runs: a change that was answered counts for what is staged after it.
             let channels = channels.snapshot();
             let mut frame = sessions::route(facts, &channels, message, submission, received_at)?;
@@ -176,12 +178,38 @@ impl Inbox {
             AppendError::Refused(violations) => Error::InvalidMessage { violations },
             AppendError::Store(error) => Error::Store(error),
         })?;
-        Ok(Pending(Fate::New { frame, id }))
+        Ok(Pending(Fate::New { frame, id, inbox: self.clone() }))
     }
 
-    /// The outcome of a message's delivery, if it comes within `patience`; none if it does not, or if nothing of it is delivered.
-    pub async fn outcome(&self, accepted: &Accepted, patience: Duration) -> Option<Outcome> {
-        self.waiters.as_ref()?.outcome(&accepted.stored, patience).await
+    /// What became of a message: at once if it is a repeat of one of which that is known, else if it becomes known in time.
+    pub async fn outcome(&self, accepted: &Accepted, patience: Patience) -> Result<Option<Outcome>, Error> {
+        if accepted.duplicate
+            && let Some(outcome) = self.timeline(&accepted.stored).await?.outcome
+        {
+            return Ok(Some(outcome));
+        }
+        Ok(match &self.waiters {
+            Some(waiters) => waiters.outcome(&accepted.stored, patience).await,
+            None => None,
+        })
+    }
+
+    /// What became of a message.
+    pub async fn timeline(&self, stored: &Stored) -> Result<Timeline, Error> {
+        Ok(timeline(&*self.store, stored).await?)
+    }
+
+    /// Tells whoever waits for it what a delivery notification says.
+    async fn tell_waiting(&self, receipt: &Stored) {
+        let Some(waiters) = self.waiters.as_ref().filter(|waiters| waiters.are_there()) else { return };
+        let Some(outcome) = receipt.entry.message.as_ref().and_then(Outcome::of) else { return };
+        match timeline::message_of_receipt(&*self.store, receipt).await {
+            Ok(Some(about)) if receipts::may_report(&receipt.entry, &about) => waiters.known(about.position, outcome),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "whoever waits for an outcome is not told at once");
+            }
+        }
     }
 
     /// True if a message of the same id and content as `first` repeats it. Equal texts without a time may well be two messages, once

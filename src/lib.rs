@@ -54,12 +54,14 @@ pub mod outcomes;
 pub mod pb;
 mod planning;
 pub mod readiness;
+pub mod receipts;
 #[cfg(test)]
 mod samples;
 pub mod sessions;
 pub mod store;
 pub mod subscriptions;
 pub mod telemetry;
+pub mod timeline;
 pub mod violation;
 pub mod webhook;
 pub mod wire;

@@ -257,6 +257,11 @@ pub fn is_notification(message: &pb::CimMessage) -> bool {
     matches!(kind(message), Some(Kind::DeliveryNotification(_) | Kind::DeletedNotification(_) | Kind::Notification(_)))
 }
 
+/// True for a delivery notification.
+pub fn is_receipt(message: &pb::CimMessage) -> bool {
+    matches!(kind(message), Some(Kind::DeliveryNotification(_)))
+}
+
 /// True for the notifications that a party is typing, which matter only while they are fresh.
 pub fn is_typing(message: &pb::CimMessage) -> bool {
     matches!(
@@ -278,18 +283,15 @@ pub fn ends_session(message: &pb::CimMessage) -> bool {
 
 /// True for what customers do: they say something, or type. Connectors speak for them; what they report is nobody's doing.
 pub fn is_of_customer(message: &pb::CimMessage) -> bool {
-    let sender = message.header.as_ref().and_then(|header| header.sender.as_ref());
-    let speaks = sender.is_some_and(|sender| matches!(sender.r#type(), SenderType::Customer | SenderType::Connector));
+    let speaks = matches!(sender_type(message), Some(SenderType::Customer | SenderType::Connector));
     speaks && (may_open(message) || is_typing(message))
 }
 
 /// Who a message is for. What agents, bots, applications and the platform say is for the customer, all else for the platform; so
 /// are requests to the platform and whispers between agents, whoever says them.
 pub fn audience(message: &pb::CimMessage) -> Audience {
-    let sender = message.header.as_ref().and_then(|header| header.sender.as_ref());
-    let from_platform = sender.is_some_and(|sender| {
-        matches!(sender.r#type(), SenderType::Agent | SenderType::Bot | SenderType::App | SenderType::System)
-    });
+    let from_platform =
+        matches!(sender_type(message), Some(SenderType::Agent | SenderType::Bot | SenderType::App | SenderType::System));
     let internal = matches!(kind(message), Some(Kind::Action(_) | Kind::Wrapup(_) | Kind::FormData(_))) || is_whisper(message);
     if from_platform && !internal { Audience::Customer } else { Audience::Platform }
 }
@@ -308,6 +310,11 @@ fn is_whisper(message: &pb::CimMessage) -> bool {
 /// The kind of the body.
 pub fn kind(message: &pb::CimMessage) -> Option<&Kind> {
     message.body.as_ref().and_then(|body| body.kind.as_ref())
+}
+
+/// What kind of party sent it.
+pub fn sender_type(message: &pb::CimMessage) -> Option<SenderType> {
+    message.header.as_ref().and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type)
 }
 
 /// The intent of the header.

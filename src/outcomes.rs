@@ -1,7 +1,9 @@
 //! Outcomes of messages, and the senders that wait for them.
 
-use crate::pb::DeliveryStatus;
-use crate::store::{DeliveryId, Position, Stored};
+use crate::message;
+use crate::pb::body::Kind;
+use crate::pb::{self, DeliveryStatus};
+use crate::store::{Position, Stored};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,18 +14,49 @@ use tokio::time::{Instant, timeout_at};
 /// The outcome of a message, as its senders are told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// What became of it; none if the receiver has it and will tell itself.
-    pub status: Option<DeliveryStatus>,
+    /// What became of it.
+    pub status: DeliveryStatus,
     /// Why, as `reasonCode` has it.
     pub reason_code: String,
     /// More about it, for people to read.
     pub text: Option<String>,
 }
 
+impl Outcome {
+    /// What a delivery notification says; none of any other message.
+    pub fn of(message: &pb::CimMessage) -> Option<Self> {
+        let Some(Kind::DeliveryNotification(notification)) = message::kind(message) else { return None };
+        let text = message.body.as_ref().and_then(|body| body.markdown_text.clone()).filter(|text| !text.is_empty());
+        let reason_code = notification.reason_code.clone().unwrap_or_default();
+        Some(Self { status: notification.status(), reason_code, text })
+    }
+}
+
+/// How long a sender waits for an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// The time.
+    pub time: Duration,
+    /// True if the sender asked to wait: then it is worth waiting for what the receiver tells later, by a delivery notification.
+    pub asked: bool,
+}
+
+impl Patience {
+    /// Of a sender that asked to wait so long.
+    pub const fn asked(time: Duration) -> Self {
+        Self { time, asked: true }
+    }
+
+    /// Of a sender that did not say.
+    pub const fn usual(time: Duration) -> Self {
+        Self { time, asked: false }
+    }
+}
+
 /// Longest that a sender may wait for an outcome.
 pub const LONGEST_DELIVERY_WAIT: Duration = Duration::from_secs(30);
 
-/// How long news of a delivery are kept for whoever has just begun to wait for them: the answer to a sender and the attempt begin at
+/// How long news of a message are kept for whoever has just begun to wait for them: the answer to a sender and the attempt begin at
 /// the same instant.
 const KEPT: Duration = Duration::from_secs(10);
 
@@ -33,8 +66,10 @@ const KEPT_AT_MOST: usize = 10_000;
 /// What is told to who waits.
 #[derive(Debug, Clone, PartialEq)]
 enum News {
-    /// The delivery is settled.
-    Settled(Outcome),
+    /// What became of the message.
+    Known(Outcome),
+    /// The receiver has it, and will tell itself what becomes of it.
+    Accepted,
     /// No outcome can come soon.
     NotSoon,
 }
@@ -48,15 +83,18 @@ pub struct Waiters {
 
 #[derive(Debug, Default)]
 struct Shared {
-    waiting: HashMap<DeliveryId, Waiting>,
-    recent: HashMap<DeliveryId, News>,
+    /// By the message.
+    waiting: HashMap<Position, Waiting>,
+    recent: HashMap<Position, News>,
     /// The recent ones, oldest first.
-    order: VecDeque<(Instant, DeliveryId)>,
+    order: VecDeque<(Instant, Position)>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     told: oneshot::Sender<News>,
+    /// See [`Patience::asked`].
+    asked: bool,
     /// True once the outcome is on its way, so that it is worth waiting for whatever it takes.
     promised: bool,
 }
@@ -67,47 +105,51 @@ impl Waiters {
         Self { shared: Arc::default(), most }
     }
 
-    /// The outcome of a message's delivery, if it comes within `patience`; none if it does not, or if nothing of the message is
-    /// delivered.
-    pub async fn outcome(&self, stored: &Stored, patience: Duration) -> Option<Outcome> {
-        let id = delivery_of(stored)?;
-        if patience.is_zero() {
+    /// The outcome of a message, if it comes in time; none if it does not, or if none can come.
+    pub async fn outcome(&self, stored: &Stored, patience: Patience) -> Option<Outcome> {
+        let Patience { time, asked } = patience;
+        let is_notification = stored.entry.message.as_ref().is_none_or(message::is_notification);
+        // Of what goes to no webhook only a reader of the stream can tell anything.
+        let can_come = !stored.entry.deliveries.is_empty() || (asked && !is_notification);
+        if time.is_zero() || !can_come {
             return None;
         }
-        let deadline = Instant::now() + patience;
+        let message = stored.position;
+        let deadline = Instant::now() + time;
         let mut told = {
             let mut shared = self.shared.lock();
-            match shared.recent.get(&id) {
-                Some(News::Settled(outcome)) => return Some(outcome.clone()),
-                Some(News::NotSoon) => return None,
+            match shared.recent.get(&message) {
+                Some(News::Known(outcome)) => return Some(outcome.clone()),
+                Some(News::Accepted) if asked => {}
+                Some(News::Accepted | News::NotSoon) => return None,
                 None => {}
             }
-            if shared.waiting.len() >= self.most || shared.waiting.contains_key(&id) {
+            if shared.waiting.len() >= self.most || shared.waiting.contains_key(&message) {
                 return None;
             }
             let (told, receiver) = oneshot::channel();
-            shared.waiting.insert(id, Waiting { told, promised: false });
+            shared.waiting.insert(message, Waiting { told, asked, promised: false });
             receiver
         };
-        let place = Place { waiters: self, id };
+        let place = Place { waiters: self, message };
         let news = match timeout_at(deadline, &mut told).await {
             Ok(news) => news.ok(),
-            Err(_) if self.is_promised(id) => told.await.ok(),
+            Err(_) if self.is_promised(message) => told.await.ok(),
             Err(_) => None,
         };
         drop(place);
         match news {
-            Some(News::Settled(outcome)) => Some(outcome),
-            Some(News::NotSoon) | None => None,
+            Some(News::Known(outcome)) => Some(outcome),
+            Some(News::Accepted | News::NotSoon) | None => None,
         }
     }
 
-    fn is_promised(&self, id: DeliveryId) -> bool {
+    fn is_promised(&self, message: Position) -> bool {
         let mut shared = self.shared.lock();
-        match shared.waiting.get(&id) {
+        match shared.waiting.get(&message) {
             Some(waiting) if waiting.promised => true,
             Some(_) => {
-                shared.waiting.remove(&id);
+                shared.waiting.remove(&message);
                 false
             }
             // It was told in this instant.
@@ -116,35 +158,50 @@ impl Waiters {
     }
 
     /// True if somebody waits for the outcome, who will certainly be told it.
-    pub(crate) fn promise(&self, id: DeliveryId) -> bool {
+    pub(crate) fn promise(&self, message: Position) -> bool {
         let mut shared = self.shared.lock();
-        let Some(waiting) = shared.waiting.get_mut(&id).filter(|waiting| !waiting.told.is_closed()) else { return false };
+        let Some(waiting) = shared.waiting.get_mut(&message).filter(|waiting| !waiting.told.is_closed()) else { return false };
         waiting.promised = true;
         true
     }
 
-    /// The delivery is settled.
-    pub(crate) fn settled(&self, id: DeliveryId, outcome: Outcome) {
-        self.tell(id, News::Settled(outcome));
+    /// True if anybody waits at all.
+    pub(crate) fn are_there(&self) -> bool {
+        !self.shared.lock().waiting.is_empty()
     }
 
-    /// No outcome of the delivery can come soon.
-    pub(crate) fn not_soon(&self, id: DeliveryId) {
-        self.tell(id, News::NotSoon);
+    /// What became of the message is known.
+    pub(crate) fn known(&self, message: Position, outcome: Outcome) {
+        self.tell(message, News::Known(outcome));
     }
 
-    fn tell(&self, id: DeliveryId, news: News) {
+    /// The receiver of the message will tell itself what becomes of it.
+    pub(crate) fn accepted(&self, message: Position) {
+        self.tell(message, News::Accepted);
+    }
+
+    /// No outcome of the message can come soon.
+    pub(crate) fn not_soon(&self, message: Position) {
+        self.tell(message, News::NotSoon);
+    }
+
+    fn tell(&self, message: Position, news: News) {
         let now = Instant::now();
         let mut shared = self.shared.lock();
         while let Some((_, old)) = shared.order.front().filter(|(at, _)| *at + KEPT < now).copied() {
             shared.order.pop_front();
             shared.recent.remove(&old);
         }
-        if let Some(waiting) = shared.waiting.remove(&id) {
-            let _gone = waiting.told.send(news.clone());
+        match shared.waiting.get_mut(&message) {
+            Some(waiting) if waiting.asked && news == News::Accepted => waiting.promised = false,
+            _ => {
+                if let Some(waiting) = shared.waiting.remove(&message) {
+                    let _gone = waiting.told.send(news.clone());
+                }
+            }
         }
-        if shared.recent.insert(id, news).is_none() {
-            shared.order.push_back((now, id));
+        if shared.recent.insert(message, news).is_none() {
+            shared.order.push_back((now, message));
         }
         if shared.order.len() > KEPT_AT_MOST
             && let Some((_, old)) = shared.order.pop_front()
@@ -157,17 +214,11 @@ impl Waiters {
 /// Who waits gives its place up when it stops.
 struct Place<'w> {
     waiters: &'w Waiters,
-    id: DeliveryId,
+    message: Position,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.waiters.shared.lock().waiting.remove(&self.id);
+        self.waiters.shared.lock().waiting.remove(&self.message);
     }
-}
-
-/// The delivery that answers for a message: a message is for one side.
-fn delivery_of(stored: &Stored) -> Option<DeliveryId> {
-    let delivery = stored.entry.deliveries.first()?;
-    Some(DeliveryId { planned_at: Position(stored.position.0), endpoint: delivery.endpoint() })
 }

@@ -19,6 +19,7 @@ use crate::pb;
 use crate::pb::body::Kind;
 use crate::pb::store::{Entry, Session, Submission};
 use crate::pb::{Audience, SenderType, SessionEndReason};
+use crate::receipts;
 use crate::store::{CustomerFacts, Facts, Frame, SessionKey};
 use crate::violation::{Reason, Violations};
 use crate::wire;
@@ -40,13 +41,17 @@ pub fn route(
     received_at: Timestamp,
 ) -> Result<Frame, Violations> {
     let known = Known { facts, channels };
-    let destination = destination(known, &message)?;
+    let reported = receipts::reported(facts, &message);
+    let destination = destination(known, &message, reported.session)?;
     check_channel(channels, &destination, &message)?;
     let sent = message.header.clone().unwrap_or_default();
     let sent_numbers = crate::store::customer_numbers(&message.exact_numbers);
 
     let (mut session, opened) = match destination {
-        Destination::Nowhere => return Ok(vec![entry(message, None, Some(submission))]),
+        Destination::Nowhere => {
+            let entry = entry(message, None, Some(submission));
+            return Ok(vec![Entry { about: reported.about, earlier: reported.earlier, ..entry }]);
+        }
         Destination::Attach(session) => (Session::clone(&session), false),
         Destination::Open { key, conversation } => (open(known, key, conversation, &sent, received_at), true),
     };
@@ -68,7 +73,8 @@ pub fn route(
         session.end_reason = end_reason::name(ended_by(&message)).into();
     }
     let ended = ends.then(|| notice(&message, &session, "CHANNEL_SESSION_ENDED", received_at));
-    frame.push(entry(message, Some(session), Some(submission)));
+    let entry = entry(message, Some(session), Some(submission));
+    frame.push(Entry { about: reported.about, earlier: reported.earlier, ..entry });
     frame.extend(ended);
     frame.iter_mut().for_each(|entry| entry.last_activity = Some(last_activity));
     Ok(frame)
@@ -76,8 +82,7 @@ pub fn route(
 
 /// Why a session ends that this message ends.
 fn ended_by(message: &pb::CimMessage) -> SessionEndReason {
-    let sender = message.header.as_ref().and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type);
-    match (message::intent(message), sender) {
+    match (message::intent(message), message::sender_type(message)) {
         (Some("NETWORK_DISCONNECT"), _) => SessionEndReason::Network,
         (_, Some(SenderType::Agent)) => SessionEndReason::Agent,
         _ => SessionEndReason::Customer,
@@ -108,7 +113,8 @@ struct Named {
     key: Option<SessionKey>,
 }
 
-fn destination(known: Known<'_>, message: &pb::CimMessage) -> Result<Destination, Violations> {
+/// `reported` is the session of the message that the message reports on.
+fn destination(known: Known<'_>, message: &pb::CimMessage, reported: Option<Arc<Session>>) -> Result<Destination, Violations> {
     let facts = known.facts;
     let header = message.header.as_ref();
     let named = Named {
@@ -119,7 +125,7 @@ fn destination(known: Known<'_>, message: &pb::CimMessage) -> Result<Destination
         key: header.and_then(key),
     };
     let may_open = message::may_open(message);
-    if !may_open && let Some(session) = reported_session(facts, message).filter(|session| agrees(session, &named)) {
+    if !may_open && let Some(session) = reported.filter(|session| agrees(session, &named)) {
         return Ok(Destination::Attach(session));
     }
     if let Some(session) = &named.session {
@@ -130,16 +136,6 @@ fn destination(known: Known<'_>, message: &pb::CimMessage) -> Result<Destination
     }
     let Some(key) = named.key else { return Err(unknown_route(header)) };
     Ok(follow_key(facts, key, None, may_open))
-}
-
-/// The session of the message that a notification reports on.
-fn reported_session(facts: &dyn Facts, message: &pb::CimMessage) -> Option<Arc<Session>> {
-    let id = match message::kind(message)? {
-        Kind::DeliveryNotification(notification) => notification.message_id.as_deref(),
-        Kind::DeletedNotification(notification) => notification.message_id.as_deref(),
-        _ => None,
-    };
-    facts.session_of_message(id?)
 }
 
 /// True if nothing that the header names speaks against a session.

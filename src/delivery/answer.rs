@@ -12,12 +12,18 @@ pub(super) struct Report {
     pub(super) reason_code: Option<String>,
     /// More about it.
     pub(super) text: Option<String>,
+    /// What the provider of the channel calls the message.
+    pub(super) provider_id: Option<String>,
 }
+
+/// Most bytes of a provider's id.
+const LONGEST_ID: usize = 256;
 
 impl Report {
     /// Reads a delivery notification, bare or as a whole message. Anything else reports nothing: receivers answer what they like.
     pub(super) fn read(body: &[u8]) -> Self {
         let Ok(answer) = serde_json::from_slice::<Value>(body) else { return Self::default() };
+        let provider_id = answer.pointer("/header/providerMessageId").and_then(Value::as_str);
         let body = answer.get("body").filter(|body| body.is_object()).unwrap_or(&answer);
         if body.get("type").and_then(Value::as_str) != Some("DELIVERYNOTIFICATION") {
             return Self::default();
@@ -28,7 +34,8 @@ impl Report {
             Some(Value::Number(number)) => Some(number.to_string()),
             _ => None,
         };
-        Self { status, reason_code: text("reasonCode"), text: text("markdownText") }
+        let provider_id = provider_id.filter(|id| !id.is_empty() && id.len() <= LONGEST_ID).map(str::to_owned);
+        Self { status, reason_code: text("reasonCode"), text: text("markdownText"), provider_id }
     }
 
     /// True if it says that the message has failed, whatever the HTTP status was.
@@ -64,9 +71,14 @@ mod tests {
             status: Some(DeliveryStatus::Failed),
             reason_code: Some("131026".into()),
             text: Some("no such number".into()),
+            provider_id: None,
         };
         assert_eq!(read(&bare), report);
         assert_eq!(read(&json!({ "id": "x", "header": {}, "body": bare })), report);
+        let of_provider = json!({ "header": { "providerMessageId": "wamid.1" }, "body": bare });
+        assert_eq!(read(&of_provider), Report { provider_id: Some("wamid.1".into()), ..report.clone() });
+        let too_long = json!({ "header": { "providerMessageId": "x".repeat(257) }, "body": bare });
+        assert_eq!(read(&too_long), report);
         assert!(report.failed());
     }
 

@@ -1,10 +1,11 @@
 //! The desk: shows deliveries that are not settled, and takes decisions about them.
 
 use crate::error::Error;
-use crate::pb::store::{self, DeliveryState, Entry};
+use crate::pb::store::{self, Attempt, DeliveryState, Entry};
 use crate::store::{
     AppendError, Deliveries, Delivery, DeliveryId, DeliveryName, Facts, Progress, Store, Stored, Wanted, message_of,
 };
+use crate::timeline::attempts;
 use crate::violation::Violations;
 use prost_types::Timestamp;
 use std::sync::Arc;
@@ -79,9 +80,11 @@ impl Desk {
         Ok(Shown { name: DeliveryName { log: self.store.number(), id: delivery.id }, delivery, message })
     }
 
-    /// An open delivery or a dead letter, by its id.
-    pub async fn get(&self, id: &str) -> Result<Shown, Error> {
-        self.shown(self.find(id).await?).await
+    /// An open delivery or a dead letter, by its id, and the attempts that were made.
+    pub async fn get(&self, id: &str) -> Result<(Shown, Vec<Attempt>), Error> {
+        let delivery = self.find(id).await?;
+        let attempts = attempts(&*self.store, delivery.id).await?;
+        Ok((self.shown(delivery).await?, attempts))
     }
 
     async fn find(&self, text: &str) -> Result<Delivery, Error> {

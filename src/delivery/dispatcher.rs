@@ -98,7 +98,7 @@ impl Dispatcher {
                     }
                 }
                 Some(delivery) = self.withdrawn.recv() => {
-                    self.waiters.not_soon(delivery.id);
+                    self.waiters.not_soon(delivery.id.planned_at);
                     self.lanes.withdraw(&delivery, Instant::now());
                 }
                 Ok(()) = channels.changed() => {
@@ -137,7 +137,7 @@ impl Dispatcher {
             let enabled = self.notice(&EndpointKey::of(&delivery), &snapshot);
             let due = due(&delivery);
             if self.lanes.arrive(delivery, due, enabled) == Prospect::NotSoon {
-                self.waiters.not_soon(id);
+                self.waiters.not_soon(id.planned_at);
             }
         }
         self.behind = reached.planned_at < self.sender.store.span().end;
@@ -213,7 +213,7 @@ impl Dispatcher {
             End::Decided(decided) => {
                 let decision = self.lanes.finished(&start, &decided.verdict, now, fastrand::f64(), decided.terms);
                 for held_up in &decision.held_up {
-                    self.waiters.not_soon(*held_up);
+                    self.waiters.not_soon(held_up.planned_at);
                 }
                 if decision.disable {
                     self.disable(&start);

@@ -17,43 +17,50 @@ pub(super) fn step_alone(step: DeliveryStep) -> Entry {
     Entry { delivery_steps: vec![step], ..Entry::default() }
 }
 
-/// What a settled delivery means to the senders of its message.
-pub(super) fn outcome(state: DeliveryState, report: Report) -> Outcome {
-    let Report { status, reason_code, text } = report;
-    match state {
-        DeliveryState::Delivered => {
-            let status = status.unwrap_or(DeliveryStatus::Delivered);
-            Outcome { status: Some(status), reason_code: reason_code.unwrap_or_else(|| "200".into()), text }
-        }
-        DeliveryState::Failed | DeliveryState::Discarded => {
-            let reason_code = reason_code.unwrap_or_else(|| "500".into());
-            Outcome { status: Some(DeliveryStatus::Failed), reason_code, text }
-        }
-        _ => Outcome { status: None, reason_code: "202".into(), text },
-    }
+/// What a settled delivery means to the senders of its message; none if the receiver is yet to tell.
+pub(super) fn outcome(state: DeliveryState, report: Report) -> Option<Outcome> {
+    let Report { status, reason_code, text, .. } = report;
+    let (status, usual) = match state {
+        DeliveryState::Delivered => (status.unwrap_or(DeliveryStatus::Delivered), "200"),
+        DeliveryState::Failed | DeliveryState::Discarded => (DeliveryStatus::Failed, "500"),
+        _ => return None,
+    };
+    Some(Outcome { status, reason_code: reason_code.unwrap_or_else(|| usual.into()), text })
 }
 
-/// The entry that settles the delivery of `stored` and tells its outcome, if that is told.
-pub(super) fn settled(step: DeliveryStep, outcome: &Outcome, stored: &Stored, now: Timestamp) -> Entry {
+/// The entry that settles the delivery of `stored` and tells its outcome, if that is told. `provider_id` is what the receiver says
+/// that its provider calls the message.
+pub(super) fn settled(
+    step: DeliveryStep,
+    outcome: Option<&Outcome>,
+    provider_id: Option<String>,
+    stored: &Stored,
+    now: Timestamp,
+) -> Entry {
     let endpoint = step.endpoint();
     let entry = step_alone(step);
     // What becomes of notifications is told to nobody, for that would never end.
     let told = message_of(&stored.entry).filter(|message| !message::is_notification(message));
-    let Some((message, status)) = told.zip(outcome.status) else { return entry };
+    let Some((about, outcome)) = told.zip(outcome) else { return entry };
+    let mut message = notification(about, outcome, now);
+    if let Some(header) = message.header.as_mut().filter(|_| provider_id.is_some()) {
+        header.provider_message_id = provider_id;
+    }
     // Who is on the other side of who got it.
     let audience = if endpoint == Endpoint::Connector { Audience::Platform } else { Audience::Customer };
     Entry {
         audiences: vec![audience.into()],
-        message: Some(notification(message, status, outcome, now)),
+        message: Some(message),
         session: stored.entry.session.clone(),
+        about: stored.position.0,
         ..entry
     }
 }
 
-fn notification(about: &pb::CimMessage, status: DeliveryStatus, outcome: &Outcome, now: Timestamp) -> pb::CimMessage {
+fn notification(about: &pb::CimMessage, outcome: &Outcome, now: Timestamp) -> pb::CimMessage {
     let kind = pb::DeliveryNotificationBody {
         message_id: about.id.clone(),
-        status: status.into(),
+        status: outcome.status.into(),
         reason_code: Some(outcome.reason_code.clone()),
     };
     let body =

@@ -40,7 +40,7 @@ impl Recorder {
     /// Writes down what an attempt has led to, and tells who waits for it.
     pub(super) async fn record(self, start: Start, decided: Box<Decided>, decision: Decision) {
         let id = start.delivery.id;
-        let Decided { stored, attempt, report, answers, .. } = *decided;
+        let Decided { stored, attempt, mut report, answers, .. } = *decided;
         let now = wire::now();
         let Decision { state, attempts, due, .. } = decision;
         let step = DeliveryStep {
@@ -53,16 +53,17 @@ impl Recorder {
         };
         // It is open as long as an attempt is due.
         if due.is_some() {
-            self.waiters.not_soon(id);
+            self.waiters.not_soon(id.planned_at);
             return self.append(|_| Ok(vec![step_alone(step.clone())]), id).await;
         }
+        let provider_id = report.provider_id.take();
         let outcome = outcome(state, report);
         // Who is told by the answer is not told once more; who has left is.
-        let answered = self.waiters.promise(id);
+        let answered = self.waiters.promise(id.planned_at);
         let answers = self.answers(&start, &answers, &stored.entry, now);
         let make = |facts: &dyn Facts| {
             let snapshot = self.sender.channels.snapshot();
-            let mut entry = settled(step.clone(), &outcome, &stored, now);
+            let mut entry = settled(step.clone(), outcome.as_ref(), provider_id.clone(), &stored, now);
             if !answered {
                 planning::plan(&mut entry, &snapshot);
             }
@@ -83,7 +84,10 @@ impl Recorder {
             Ok(frame)
         };
         self.append(make, id).await;
-        self.waiters.settled(id, outcome);
+        match outcome {
+            Some(outcome) => self.waiters.known(id.planned_at, outcome),
+            None => self.waiters.accepted(id.planned_at),
+        }
     }
 
     /// Appends the frame that `make` makes, unless the delivery is settled already.

@@ -3,12 +3,14 @@
 use super::given;
 use super::messages::page_size;
 use super::status::status;
+use super::timeline::state;
 use crate::delivery::{Desk, Shown, Which};
 use crate::error::Error;
 use crate::pb;
 use crate::pb::delivery_service_server::DeliveryService;
 use crate::pb::store::{self, Endpoint};
 use crate::store::{DeliveryId, DeliveryName, clock};
+use std::time::Duration;
 use tonic::{Request, Response, Status};
 
 /// The service.
@@ -50,6 +52,10 @@ fn wanted(state: i32) -> Result<Option<store::DeliveryState>, Error> {
         Ok(pb::DeliveryState::Pending) => Ok(Some(store::DeliveryState::Pending)),
         Ok(pb::DeliveryState::Parked) => Ok(Some(store::DeliveryState::Parked)),
         Ok(pb::DeliveryState::Dead) => Ok(Some(store::DeliveryState::Failed)),
+        Ok(settled) => {
+            let problem = format!("must be PENDING, PARKED or DEAD, got {}", settled.as_str_name());
+            Err(Error::InvalidRequest { field: "state", problem })
+        }
         Err(_) => Err(Error::InvalidRequest { field: "state", problem: format!("has no value {state}") }),
     }
 }
@@ -57,28 +63,33 @@ fn wanted(state: i32) -> Result<Option<store::DeliveryState>, Error> {
 /// A delivery as clients see it.
 fn told(shown: &Shown) -> pb::Delivery {
     let delivery = &shown.delivery;
-    let endpoint = match delivery.id.endpoint {
-        Endpoint::Connector => pb::DeliveryEndpoint::Connector,
-        Endpoint::Bot => pb::DeliveryEndpoint::Bot,
-        Endpoint::Unspecified => pb::DeliveryEndpoint::Unspecified,
-    };
-    let state = match delivery.progress.state {
-        store::DeliveryState::Pending => pb::DeliveryState::Pending,
-        store::DeliveryState::Parked => pb::DeliveryState::Parked,
-        store::DeliveryState::Failed => pb::DeliveryState::Dead,
-        _ => pb::DeliveryState::Unspecified,
-    };
     let due = delivery.progress.due;
     pb::Delivery {
         id: shown.name.to_string(),
         message_id: shown.message_id().to_owned(),
         channel_id: delivery.channel_id.clone(),
-        endpoint: endpoint.into(),
-        state: state.into(),
+        endpoint: endpoint(delivery.id.endpoint).into(),
+        state: state(delivery.progress.state).into(),
         attempts: delivery.progress.attempts,
         due_time: (due != 0).then(|| clock::from_nanos(due)),
         accepted_at: shown.message.as_ref().and_then(|stored| stored.entry.accepted_at),
     }
+}
+
+/// Which webhook of a channel.
+pub(super) const fn endpoint(endpoint: Endpoint) -> pb::DeliveryEndpoint {
+    match endpoint {
+        Endpoint::Connector => pb::DeliveryEndpoint::Connector,
+        Endpoint::Bot => pb::DeliveryEndpoint::Bot,
+        Endpoint::Unspecified => pb::DeliveryEndpoint::Unspecified,
+    }
+}
+
+/// An attempt.
+pub(super) fn attempt(attempt: &store::Attempt) -> pb::DeliveryAttempt {
+    let store::Attempt { began_at, millis, status, failure, answer } = attempt.clone();
+    let duration = prost_types::Duration::try_from(Duration::from_millis(millis.into())).ok();
+    pb::DeliveryAttempt { time: began_at, duration, status, failure, answer }
 }
 
 #[tonic::async_trait]
@@ -91,8 +102,9 @@ impl DeliveryService for Deliveries {
     }
 
     async fn get_delivery(&self, request: Request<pb::GetDeliveryRequest>) -> Result<Response<pb::GetDeliveryResponse>, Status> {
-        let shown = self.desk.get(&request.into_inner().id).await.map_err(|error| status(&error))?;
-        Ok(Response::new(pb::GetDeliveryResponse { delivery: Some(told(&shown)) }))
+        let (shown, attempts) = self.desk.get(&request.into_inner().id).await.map_err(|error| status(&error))?;
+        let attempts = attempts.iter().map(attempt).collect();
+        Ok(Response::new(pb::GetDeliveryResponse { delivery: Some(told(&shown)), attempts }))
     }
 
     async fn redrive_delivery(

@@ -1,10 +1,10 @@
 //! `MessageService`: each call decodes, calls a use case and encodes.
 
 use super::status::status;
-use super::{Settings, bulk, notifications, subscriptions};
+use super::{Settings, bulk, notifications, subscriptions, timeline};
 use crate::error::Error;
 use crate::inbox::{Accepted, Inbox, Pending};
-use crate::outcomes::{LONGEST_DELIVERY_WAIT, Outcome};
+use crate::outcomes::{LONGEST_DELIVERY_WAIT, Patience};
 use crate::pb;
 use crate::pb::message_service_server::MessageService;
 use crate::store::{Cursor, Stored};
@@ -77,10 +77,11 @@ impl MessageService for Messages {
     async fn send_message(&self, request: Request<pb::SendMessageRequest>) -> Result<Response<pb::SendMessageResponse>, Status> {
         let pb::SendMessageRequest { message, delivery_wait } = request.into_inner();
         let sent = async {
-            let patience = delivery_wait.map_or(Ok(self.settings.delivery_wait), patience)?;
+            let usual = Patience::usual(self.settings.delivery_wait);
+            let patience = delivery_wait.map_or(Ok(usual), patience)?;
             let accepted = self.stage(message).await?.durable().await?;
-            let outcome = self.inbox.outcome(&accepted, patience).await;
-            Ok(pb::SendMessageResponse { outcome: outcome.and_then(told), ..self.response(&accepted) })
+            let outcome = self.inbox.outcome(&accepted, patience).await?;
+            Ok(pb::SendMessageResponse { outcome: outcome.map(timeline::outcome), ..self.response(&accepted) })
         };
         sent.await.map(Response::new).map_err(|error: Error| status(&error))
     }
@@ -95,8 +96,17 @@ impl MessageService for Messages {
     }
 
     async fn get_message(&self, request: Request<pb::GetMessageRequest>) -> Result<Response<pb::GetMessageResponse>, Status> {
-        let stored = self.inbox.message(&request.into_inner().message_id).await.map_err(|error| status(&error))?;
-        Ok(Response::new(pb::GetMessageResponse { message: Some(self.accepted(&stored)) }))
+        let found = async {
+            let stored = self.inbox.message(&request.into_inner().message_id).await?;
+            let timeline = self.inbox.timeline(&stored).await?;
+            Ok((stored, timeline))
+        };
+        let (stored, timeline) = found.await.map_err(|error: Error| status(&error))?;
+        Ok(Response::new(pb::GetMessageResponse {
+            message: Some(self.accepted(&stored)),
+            outcome: timeline.outcome.map(timeline::outcome),
+            timeline: timeline.events.iter().map(|event| timeline::event(event, self.inbox.store().number())).collect(),
+        }))
     }
 
     async fn list_messages(
@@ -135,18 +145,12 @@ impl MessageService for Messages {
 }
 
 /// How long a caller wants to wait for an outcome.
-fn patience(asked: prost_types::Duration) -> Result<Duration, Error> {
-    let patience = Duration::try_from(asked).ok().filter(|patience| *patience <= LONGEST_DELIVERY_WAIT);
-    patience.ok_or_else(|| Error::InvalidRequest {
+fn patience(asked: prost_types::Duration) -> Result<Patience, Error> {
+    let time = Duration::try_from(asked).ok().filter(|time| *time <= LONGEST_DELIVERY_WAIT);
+    time.map(Patience::asked).ok_or_else(|| Error::InvalidRequest {
         field: "delivery_wait",
         problem: format!("must be between 0s and {}", humantime::format_duration(LONGEST_DELIVERY_WAIT)),
     })
-}
-
-/// An outcome as clients see it; none if the receiver is yet to tell it.
-fn told(outcome: Outcome) -> Option<pb::DeliveryOutcome> {
-    let Outcome { status, reason_code, text } = outcome;
-    Some(pb::DeliveryOutcome { status: status?.into(), reason_code, text: text.unwrap_or_default() })
 }
 
 /// The size of a page where `asked` is asked for, and `most` is the most.

@@ -8,6 +8,7 @@ mod notifications;
 mod sessions;
 mod status;
 mod subscriptions;
+mod timeline;
 
 use crate::delivery::Desk;
 use crate::error::Error;

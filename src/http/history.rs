@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::query::{self, Query, invalid};
-use super::{Id, Routes, Settings, json, read_id, view};
+use super::{Id, Routes, Settings, json, read_id, timeline, view};
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::store::{Cursor, Position, Span};
@@ -30,8 +30,14 @@ pub(super) fn routes(inbox: Inbox, settings: &Settings) -> Routes {
 async fn message(State(inbox): State<Inbox>, id: Id, query: query::Raw) -> Result<Response, Problem> {
     Query::read(query, &[])?;
     let stored = inbox.message(&read_id("messageId", id)?).await?;
+    let timeline = inbox.timeline(&stored).await?;
     let mut body = Vec::new();
     view::write(&mut body, &stored, inbox.store().span().cursor(stored.position));
+    // Instead of the brace that closes the message's object.
+    if let Some(brace) = body.last_mut() {
+        *brace = b',';
+    }
+    timeline::write(&mut body, &timeline, inbox.store().number());
     Ok(json(body))
 }
 

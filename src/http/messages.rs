@@ -4,7 +4,7 @@ use super::problem::Problem;
 use super::{Routes, Settings, body, prefer};
 use crate::error::Error;
 use crate::inbox::{Accepted, Inbox, Reuse};
-use crate::outcomes::Outcome;
+use crate::outcomes::{Outcome, Patience};
 use crate::pb::{self, DeliveryStatus};
 use crate::wire;
 use axum::Json;
@@ -53,21 +53,19 @@ async fn receive(State(desk): State<Desk>, headers: HeaderMap, body: Body) -> Re
     drop(json);
     let accepted = desk.inbox.accept(decoded.message, decoded.violations, desk.reuse).await?;
     tracing::Span::current().record("message_id", accepted.stored.id());
-    let patience = prefer::patience(&headers).unwrap_or(desk.delivery_wait);
-    if let Some(outcome) = desk.inbox.outcome(&accepted, patience).await
-        && let Some(answer) = told(&accepted, outcome)
-    {
-        return Ok(answer);
-    }
-    Ok((desk.accepted_status, Json(Receipt::of(&accepted))).into_response())
+    let patience = prefer::patience(&headers).unwrap_or(Patience::usual(desk.delivery_wait));
+    Ok(match desk.inbox.outcome(&accepted, patience).await? {
+        Some(outcome) => told(&accepted, outcome),
+        None => (desk.accepted_status, Json(Receipt::of(&accepted))).into_response(),
+    })
 }
 
-/// The answer that tells what became of a message: a delivery notification. None if the receiver is yet to tell.
-fn told(accepted: &Accepted, Outcome { status, reason_code, text: said }: Outcome) -> Option<Response> {
-    let code = if status? == DeliveryStatus::Failed { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+/// The answer that tells what became of a message: a delivery notification.
+fn told(accepted: &Accepted, Outcome { status, reason_code, text: said }: Outcome) -> Response {
+    let code = if status == DeliveryStatus::Failed { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let notification = pb::DeliveryNotificationBody {
         message_id: Some(accepted.stored.id().to_owned()),
-        status: status?.into(),
+        status: status.into(),
         reason_code: Some(reason_code),
     };
     let kind = Some(pb::body::Kind::DeliveryNotification(notification));
@@ -79,7 +77,7 @@ fn told(accepted: &Accepted, Outcome { status, reason_code, text: said }: Outcom
     }
     let extra_fields = (!extras.fields.is_empty()).then_some(extras);
     let body = pb::Body { markdown_text: said, kind, extra_fields };
-    Some((code, [(CONTENT_TYPE, "application/json")], wire::encode_body(&body)).into_response())
+    (code, [(CONTENT_TYPE, "application/json")], wire::encode_body(&body)).into_response()
 }
 
 /// What a client learns of its accepted message.

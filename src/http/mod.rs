@@ -16,6 +16,7 @@ mod problem;
 mod query;
 mod sessions;
 mod subscriptions;
+mod timeline;
 mod view;
 
 use crate::error::Error;

@@ -1,6 +1,6 @@
 //! `Prefer` (RFC 7240): how long a client wants to wait for the outcome of its message.
 
-use crate::outcomes::LONGEST_DELIVERY_WAIT;
+use crate::outcomes::{LONGEST_DELIVERY_WAIT, Patience};
 use axum::http::{HeaderMap, HeaderName};
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// How long a client wants to wait: `respond-async` not at all, `wait=N` for so many seconds, as far as that is allowed. None if it
 /// does not say; of several wishes the first counts. What is not understood is passed over, as the RFC has it.
-pub(super) fn patience(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn patience(headers: &HeaderMap) -> Option<Patience> {
     let values = headers.get_all(PREFER).into_iter().filter_map(|value| value.to_str().ok());
     let mut wishes = values.flat_map(|value| value.split(',')).filter_map(wish);
-    wishes.next()
+    wishes.next().map(Patience::asked)
 }
 
 fn wish(preference: &str) -> Option<Duration> {
@@ -33,7 +33,7 @@ mod tests {
         for value in values {
             headers.append(PREFER, value.parse().expect("is a header"));
         }
-        patience(&headers)
+        patience(&headers).map(|patience| patience.time)
     }
 
     #[test]

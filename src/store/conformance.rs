@@ -6,8 +6,10 @@
 use super::random::Random;
 use super::{AppendError, CustomerFacts, Error, Facts, Frame, Page, Position, SessionKey, Store, Stored, customer_numbers};
 use super::{Deliveries, Delivery, DeliveryId, Progress, Wanted, message_of};
+use super::{Name, Named};
 use super::{SessionFacts, SessionFilter, SessionPage};
 use crate::pb;
+use crate::pb::body::Kind;
 use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Entry, Session, Submission};
 use crate::violation::{Reason, Violations};
 use crate::wire;
@@ -52,6 +54,8 @@ macro_rules! conforms {
             a_list_of_sessions_is_not_shifted_by_later_ones,
             deliveries_are_listed_in_the_order_of_their_planning,
             a_settled_delivery_is_listed_no_more,
+            what_tells_of_an_entry_is_found,
+            a_notification_goes_by_its_providers_id,
             a_span_covers_the_log,
         );
         $crate::store::conformance::conforms!(@ $cramped;
@@ -604,6 +608,49 @@ pub(super) async fn a_settled_delivery_is_listed_no_more(store: Arc<dyn Store>) 
     assert_eq!(open(store).await, []);
 }
 
+pub(super) async fn what_tells_of_an_entry_is_found(store: Arc<dyn Store>) {
+    let sequel = async |position: u64, limit: usize| {
+        let found = store.sequel(Position(position), limit).await.expect("can be read");
+        found.into_iter().map(|position| position.0).collect::<Vec<_>>()
+    };
+    append(&*store, vec![planning(said("m"), &[Endpoint::Connector]), said("other")]).await;
+    assert_eq!(sequel(1, 9).await, [0; 0]);
+    let id = DeliveryId { planned_at: Position(1), endpoint: Endpoint::Connector };
+    let stepped = |state| Entry { delivery_steps: vec![step(id, state)], ..Entry::default() };
+    append(&*store, vec![stepped(DeliveryState::Parked), said("more"), stepped(DeliveryState::Failed)]).await;
+    assert_eq!(sequel(1, 9).await, [3, 5]);
+    assert_eq!(sequel(1, 1).await, [3]);
+    let mut again = planning(stepped(DeliveryState::Discarded), &[Endpoint::Connector]);
+    again.deliveries[0].message = 1;
+    append(&*store, vec![again, receipt("w", "p", None)]).await;
+    append(&*store, vec![Entry { about: 1, earlier: 7, ..receipt("r", "m", Some("p")) }]).await;
+    append(&*store, vec![receipt("w1", "q", None), Entry { earlier: 9, ..receipt("w2", "q", None) }]).await;
+    assert_eq!(sequel(1, 9).await, [3, 5, 6, 7, 8]);
+    assert_eq!(sequel(10, 9).await, [9]);
+    for none in [0, 2, 5, 9, 11, u64::MAX] {
+        assert_eq!(sequel(none, 9).await, [0; 0], "{none}");
+    }
+}
+
+pub(super) async fn a_notification_goes_by_its_providers_id(store: Arc<dyn Store>) {
+    append(&*store, vec![on_channel(said("m"), Some("p0")), receipt("early", "p1", Some("p1"))]).await;
+    append(&*store, vec![Entry { about: 1, ..receipt("tied", "m", Some("p2")) }]).await;
+    append(&*store, vec![Entry { about: 1, ..receipt("plain", "m", Some("m")) }]).await;
+    let named = async |name: Name<'_>| {
+        let found = look(&*store, |facts| facts.named(name)).await;
+        found.map(|named| (named.position.0, named.waits))
+    };
+    let provider = |id| Name::Provider { service_identifier: "service", id };
+    assert_eq!(named(provider("p0")).await, Some((1, false)));
+    assert_eq!(named(provider("p1")).await, Some((2, true)));
+    assert_eq!(named(provider("p2")).await, Some((3, false)));
+    assert_eq!(named(provider("m")).await, None, "what goes by the gateway's id needs no other name");
+    assert_eq!(named(Name::Message("p0")).await, None);
+    assert_eq!(named(Name::Provider { service_identifier: "other", id: "p0" }).await, None);
+    assert!(store.message("p0").await.expect("can be read").is_none());
+    assert!(!store.claim("p0", b"").await.expect("can be claimed").taken);
+}
+
 // Retention
 
 pub(super) async fn reading_what_is_gone_tells_the_oldest_that_is_kept(store: Arc<dyn Store>) {
@@ -717,6 +764,44 @@ fn key(time: &Option<Timestamp>) -> (i64, i32) {
     time.map_or((0, 0), |time| (time.seconds, time.nanos))
 }
 
+fn header(stored: &Stored) -> Option<&pb::Header> {
+    stored.entry.message.as_ref()?.header.as_ref()
+}
+
+fn service_identifier(stored: &Stored) -> &str {
+    let channel = header(stored).and_then(|header| header.channel_data.as_ref());
+    channel.and_then(|channel| channel.service_identifier.as_deref()).unwrap_or_default()
+}
+
+fn provider_id(stored: &Stored) -> Option<&str> {
+    header(stored)?.provider_message_id.as_deref()
+}
+
+/// Which message a delivery notification says that it is about.
+fn reported_id(stored: &Stored) -> Option<&str> {
+    match stored.entry.message.as_ref()?.body.as_ref()?.kind.as_ref()? {
+        Kind::DeliveryNotification(notification) => notification.message_id.as_deref(),
+        _ => None,
+    }
+}
+
+/// A delivery notification, on the channel `service`.
+fn receipt(id: &str, reported: &str, provider_id: Option<&str>) -> Entry {
+    let mut entry = on_channel(said(id), provider_id);
+    let kind = pb::DeliveryNotificationBody { message_id: Some(reported.into()), ..pb::DeliveryNotificationBody::default() };
+    let body = pb::Body { kind: Some(Kind::DeliveryNotification(kind)), ..pb::Body::default() };
+    entry.message.get_or_insert_default().body = Some(body);
+    entry
+}
+
+/// The entry, on the channel `service` and with an id of its provider's.
+fn on_channel(mut entry: Entry, provider_id: Option<&str>) -> Entry {
+    let header = entry.message.get_or_insert_default().header.get_or_insert_default();
+    header.channel_data.get_or_insert_default().service_identifier = Some("service".into());
+    header.provider_message_id = provider_id.map(str::to_owned);
+    entry
+}
+
 /// The facts of a log by their definitions, each found by going through all of it.
 pub(super) struct Model<'l>(pub(super) &'l [Stored]);
 
@@ -771,8 +856,11 @@ impl Model<'_> {
         let mut customers = HashSet::from(["unknown", ""]);
         let mut addresses = HashSet::from([("unknown", "")]);
         let mut messages = HashSet::from(["unknown", ""]);
+        let mut provider_ids = HashSet::from([Name::Provider { service_identifier: "", id: "unknown" }]);
         for stored in self.0 {
             messages.extend([stored.id(), stored.claimed_id()]);
+            let ids = [provider_id(stored), reported_id(stored)].into_iter().flatten();
+            provider_ids.extend(ids.map(|id| Name::Provider { service_identifier: service_identifier(stored), id }));
             if let Some(session) = &stored.entry.session {
                 sessions.insert(&session.id);
                 keys.insert(SessionKey::of(session));
@@ -798,8 +886,8 @@ impl Model<'_> {
             let found = facts.customer_at(channel_type, address);
             assert_eq!(found, self.customer_at(channel_type, address), "customer at {channel_type:?} {address:?}");
         }
-        for id in messages {
-            assert_eq!(facts.session_of_message(id), self.session_of_message(id), "session of message {id:?}");
+        for name in messages.into_iter().map(Name::Message).chain(provider_ids) {
+            assert_eq!(facts.named(name), self.named(name), "{name:?}");
         }
         for id in self.planned() {
             // It may have been carried forward, with its message; and lanes have numbers of their own in each log.
@@ -845,10 +933,19 @@ impl Facts for Model<'_> {
         Some(session.conversation_id.clone())
     }
 
-    fn session_of_message(&self, id: &str) -> Option<Arc<Session>> {
-        let accepted =
-            self.0.iter().rev().find(|stored| !stored.entry.ephemeral && [stored.id(), stored.claimed_id()].contains(&id));
-        self.session(&accepted?.entry.session.as_ref()?.id)
+    fn named(&self, name: Name<'_>) -> Option<Named> {
+        let goes_by_it = |stored: &&Stored| match name {
+            Name::Message(id) => [stored.id(), stored.claimed_id()].contains(&id),
+            Name::Provider { service_identifier: service, id } => {
+                let own = provider_id(stored) == Some(id) && reported_id(stored) != Some(id);
+                let guessed = reported_id(stored) == Some(id) && stored.entry.about == 0;
+                service_identifier(stored) == service && (own || guessed)
+            }
+        };
+        let latest = self.0.iter().rev().filter(|stored| !stored.entry.ephemeral).find(goes_by_it)?;
+        let waits = matches!(name, Name::Provider { .. }) && reported_id(latest).is_some() && latest.entry.about == 0;
+        let session = latest.entry.session.as_ref().and_then(|session| self.session(&session.id));
+        Some(Named { position: latest.position, session, waits })
     }
 
     fn delivery(&self, id: DeliveryId) -> Option<Delivery> {
@@ -879,6 +976,8 @@ pub(super) struct Life {
     planned: Vec<DeliveryId>,
     /// Those of them that were given up: none is open again.
     dead: HashSet<DeliveryId>,
+    /// How many entries there are.
+    stored: usize,
 }
 
 impl Life {
@@ -889,7 +988,7 @@ impl Life {
     /// The life that these random numbers bring.
     pub(super) fn of(random: Random) -> Self {
         let (sessions, used, planned, dead) = Default::default();
-        Self { random, clock: 0, messages: 0, sessions, used, open: 6, planned, dead }
+        Self { random, clock: 0, messages: 0, sessions, used, open: 6, planned, dead, stored: 0 }
     }
 
     fn one_of(&mut self, prefix: &str, count: usize) -> String {
@@ -918,6 +1017,7 @@ impl Life {
     /// Takes notice of what a frame has become: what was planned may be settled later.
     pub(super) fn learn(&mut self, stored: &[Stored]) {
         self.planned.extend(Model(stored).planned());
+        self.stored = stored.last().map_or(self.stored, |last| last.position.0 as usize);
     }
 
     fn with_deliveries(&mut self, mut entry: Entry) -> Entry {
@@ -926,10 +1026,7 @@ impl Life {
             let endpoints = [Endpoint::Connector, Endpoint::Bot];
             let from = self.random.below(2);
             let header = entry.message.get_or_insert_default().header.get_or_insert_default();
-            header.channel_data = Some(pb::ChannelData {
-                channel_customer_identifier: Some(self.one_of("address ", 3)),
-                ..pb::ChannelData::default()
-            });
+            header.channel_data.get_or_insert_default().channel_customer_identifier = Some(self.one_of("address ", 3));
             entry = planning(entry, &endpoints[from..]);
         }
         if !self.planned.is_empty() && self.random.below(3) == 0 {
@@ -1027,6 +1124,25 @@ impl Life {
             let score = ["/header/customer/score", "/body/score"][self.random.below(2)];
             message.exact_numbers = wire::Exact::from([(score.to_owned(), "9007199254740993".to_owned())]);
         }
-        Entry { session, ..entry }
+        self.with_names(Entry { session, ..entry })
+    }
+
+    /// Some messages have provider's ids, and some are delivery notifications, of which some report what nobody knows.
+    fn with_names(&mut self, entry: Entry) -> Entry {
+        let provider_id = (self.random.below(3) == 0).then(|| self.one_of("provided ", 5));
+        let known = self.stored.checked_sub(1).map(|last| self.random.below(last.min(9) + 1));
+        match (self.random.below(4), known) {
+            (0, Some(back)) => {
+                let body = pb::DeliveryNotificationBody { message_id: Some(self.one_of("sent ", 8)), ..Default::default() };
+                let body = pb::Body { kind: Some(Kind::DeliveryNotification(body)), ..pb::Body::default() };
+                let mut entry = on_channel(entry, provider_id.as_deref());
+                entry.message.get_or_insert_default().body = Some(body);
+                // The latest entries are those that the most engines still have.
+                let about = if back % 3 == 0 { 0 } else { (self.stored - back) as u64 };
+                Entry { about, ..entry }
+            }
+            _ if provider_id.is_some() => on_channel(entry, provider_id.as_deref()),
+            _ => entry,
+        }
     }
 }

@@ -49,6 +49,10 @@ impl<D: Double> Store for D {
         self.memory().deliveries(after, wanted, limit).await
     }
 
+    async fn sequel(&self, position: Position, limit: usize) -> Result<Vec<Position>, Error> {
+        self.memory().sequel(position, limit).await
+    }
+
     fn number(&self) -> u64 {
         self.memory().number()
     }

@@ -4,8 +4,10 @@
 
 use super::deliveries::{Delivery, DeliveryId, Stack, Told};
 use super::hash::HashKey;
+use super::sequel::Sequel;
 use super::{Position, SessionFilter, Stored};
 use crate::pb;
+use crate::pb::body::Kind;
 use crate::wire::Exact;
 use prost_types::Timestamp;
 use std::borrow::Borrow;
@@ -78,11 +80,46 @@ pub trait Facts {
     /// The conversation of a customer's active session.
     fn active_conversation(&self, customer: &str) -> Option<String>;
 
-    /// The session of the latest message accepted under a client's id, or under the id it has now.
-    fn session_of_message(&self, id: &str) -> Option<Arc<pb::store::Session>>;
+    /// The latest message that goes by a name; of a provider's also a delivery notification.
+    fn named(&self, name: Name<'_>) -> Option<Named>;
 
     /// A delivery that is open, or a dead letter.
     fn delivery(&self, id: DeliveryId) -> Option<Delivery>;
+}
+
+/// What a message goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Name<'n> {
+    /// The id it has, or was sent with.
+    Message(&'n str),
+    /// The id that the provider of a channel gave it. Delivery notifications that have it go by it as well.
+    Provider {
+        /// The channel.
+        service_identifier: &'n str,
+        /// The id.
+        id: &'n str,
+    },
+}
+
+impl Name<'_> {
+    /// What [`IdKey::hash`] is of it.
+    pub(super) fn hash(self, key: HashKey) -> i64 {
+        match self {
+            Self::Message(id) => id_hash(key, id),
+            Self::Provider { service_identifier, id } => key.hash_all(&["provider", service_identifier, id]).cast_signed(),
+        }
+    }
+}
+
+/// What goes by a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named {
+    /// The entry.
+    pub position: Position,
+    /// Its session as it stands now.
+    pub session: Option<Arc<pb::store::Session>>,
+    /// True for a delivery notification of which nobody knew what it is about.
+    pub waits: bool,
 }
 
 /// True while a session has not ended.
@@ -106,15 +143,17 @@ pub(super) struct State {
     customers: HashMap<String, Latest<Arc<CustomerFacts>>>,
     ids: BTreeMap<IdKey, Option<Arc<pb::store::Session>>>,
     deliveries: Told,
+    sequel: Sequel,
 }
 
-/// A message under one of its ids. The order makes the look-ups short that acceptance needs, however often a client sends one id.
+/// A message under one of its names. The order makes the look-ups short that acceptance needs, however often a client sends one id.
 /// Only hashes are kept: who must be certain compares the entry at the position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct IdKey {
-    /// Hash of the id.
+    /// Hash of the name.
     pub(super) hash: i64,
-    /// Whether the message has another id now, and 32 bits of the fingerprint of its content; see [`content`].
+    /// Whether the message has another id now, and 32 bits of the fingerprint of its content; see [`content`]. [`WAITS`] of a
+    /// delivery notification of which nobody knew what it is about.
     pub(super) content: i64,
     /// The message.
     pub(super) position: Position,
@@ -128,12 +167,15 @@ pub(super) fn content(renewed: bool, fingerprint: &[u8]) -> i64 {
     i64::from(renewed) << 32 | i64::from(u32::from_le_bytes(bits))
 }
 
+/// See [`IdKey::content`].
+pub(super) const WAITS: i64 = 2 << 32;
+
 /// What [`IdKey::hash`] is of an id.
 pub(super) fn id_hash(key: HashKey, id: &str) -> i64 {
     key.hash(id.as_bytes()).cast_signed()
 }
 
-/// The keys under which a message is found: of the id it has, and of the one the client sent.
+/// The keys under which a message is found: of the id it has, of the one the client sent, and of its provider's.
 pub(super) fn id_keys(hashes: HashKey, stored: &Stored) -> impl Iterator<Item = IdKey> + use<> {
     let fingerprint = stored.entry.submission.as_ref().map_or(&[][..], |submission| &submission.fingerprint);
     let key = |id: &str, renewed| IdKey {
@@ -142,7 +184,33 @@ pub(super) fn id_keys(hashes: HashKey, stored: &Stored) -> impl Iterator<Item = 
         position: stored.position,
     };
     let own = key(stored.id(), false);
-    std::iter::once(own).chain(stored.submitted_id().map(|claimed| key(claimed, true)))
+    let claimed = stored.submitted_id().map(|claimed| key(claimed, true));
+    let content = if waits(&stored.entry) { WAITS } else { content(false, fingerprint) };
+    let of_provider = provider_names(&stored.entry).into_iter().flatten();
+    let of_provider = of_provider.map(|name| IdKey { hash: name.hash(hashes), content, position: stored.position });
+    std::iter::once(own).chain(claimed).chain(of_provider.collect::<Vec<_>>())
+}
+
+/// True for a delivery notification of which nobody knew what it is about.
+fn waits(entry: &pb::store::Entry) -> bool {
+    let body = entry.message.as_ref().and_then(|message| message.body.as_ref());
+    entry.about == 0 && matches!(body, Some(pb::Body { kind: Some(Kind::DeliveryNotification(_)), .. }))
+}
+
+/// The provider's ids that an entry goes by. Some providers' ids are reported as if they were the gateway's.
+fn provider_names(entry: &pb::store::Entry) -> [Option<Name<'_>>; 2] {
+    let message = entry.message.as_ref();
+    let header = message.and_then(|message| message.header.as_ref());
+    let channel = header.and_then(|header| header.channel_data.as_ref());
+    let Some(service_identifier) = channel.and_then(|channel| channel.service_identifier.as_deref()) else { return [None; 2] };
+    let own = header.and_then(|header| header.provider_message_id.as_deref()).filter(|id| !id.is_empty());
+    let reported = match message.and_then(|message| message.body.as_ref()?.kind.as_ref()) {
+        Some(Kind::DeliveryNotification(notification)) => notification.message_id.as_deref(),
+        _ => None,
+    };
+    // What is known by its own id needs no other name for the same.
+    let ids = [own.filter(|own| reported != Some(*own)), reported.filter(|_| waits(entry))];
+    ids.map(|id| id.map(|id| Name::Provider { service_identifier, id }))
 }
 
 /// A fact and the entry that told it last.
@@ -277,6 +345,7 @@ impl State {
     pub(super) fn apply(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
         self.deliveries.apply(stored);
+        self.sequel.apply(stored);
         if let Some(carried) = &entry.carried {
             self.apply_carried(*position, carried);
         }
@@ -391,6 +460,7 @@ impl State {
     pub(super) fn forget(&mut self, stored: &Stored) {
         let Stored { position, entry } = stored;
         self.deliveries.forget(stored);
+        self.sequel.forget(stored);
         for key in id_keys(self.key, stored) {
             self.ids.remove(&key);
         }
@@ -411,13 +481,19 @@ impl State {
     }
 
     /// Messages that seem to have, or to have been sent with, `id`: oldest first among those of one content.
-    pub(super) fn with_id(&self, id: &str) -> impl DoubleEndedIterator<Item = (IdKey, Option<&Arc<pb::store::Session>>)> {
-        let hash = id_hash(self.key, id);
-        self.ids_between(hash, i64::MIN, i64::MAX)
+    pub(super) fn with_id(&self, id: &str) -> impl Iterator<Item = Position> {
+        self.ids_between(id_hash(self.key, id), i64::MIN, i64::MAX).map(|(key, _)| key.position)
+    }
+
+    /// The latest of those that seem to go by a name, and its session as it was then.
+    pub(super) fn latest(&self, name: Name<'_>) -> Option<Named> {
+        let all = self.ids_between(name.hash(self.key), i64::MIN, i64::MAX);
+        let (key, session) = all.max_by_key(|(key, _)| key.position)?;
+        Some(Named { position: key.position, session: session.cloned(), waits: key.content == WAITS })
     }
 
     /// Messages that seem to have `id` now.
-    pub(super) fn named(&self, id: &str) -> impl Iterator<Item = Position> {
+    pub(super) fn having(&self, id: &str) -> impl Iterator<Item = Position> {
         let hash = id_hash(self.key, id);
         self.ids_between(hash, 0, i64::from(u32::MAX)).map(|(key, _)| key.position)
     }
@@ -504,6 +580,11 @@ impl State {
         self.conversations.get(conversation).map(|conversation| conversation.newest)
     }
 
+    /// What entries tell of earlier ones.
+    pub(super) const fn sequel(&self) -> &Sequel {
+        &self.sequel
+    }
+
     /// What is told of deliveries.
     pub(super) const fn deliveries(&self) -> &Told {
         &self.deliveries
@@ -548,9 +629,10 @@ impl Facts for State {
         is_active(&session).then(|| session.conversation_id.clone())
     }
 
-    fn session_of_message(&self, id: &str) -> Option<Arc<pb::store::Session>> {
-        let (_, session) = self.with_id(id).max_by_key(|(key, _)| key.position)?;
-        self.session(&session?.id)
+    fn named(&self, name: Name<'_>) -> Option<Named> {
+        let named = self.latest(name)?;
+        let session = named.session.and_then(|session| self.session(&session.id));
+        Some(Named { session, ..named })
     }
 
     fn delivery(&self, id: DeliveryId) -> Option<Delivery> {

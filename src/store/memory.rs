@@ -145,7 +145,7 @@ impl Store for Memory {
         let under_it = |stored: &&Stored| stored.claimed_id() == id || stored.id() == id;
         let of_content = |stored: &&Stored| stored.entry.submission.as_ref().is_some_and(|sent| sent.fingerprint == fingerprint);
         let found = |position| log.get(position).filter(under_it);
-        let taken = log.state.with_id(id).any(|(key, _)| found(key.position).is_some());
+        let taken = log.state.with_id(id).any(|position| found(position).is_some());
         let same_content = log.state.with_content(id, fingerprint).filter_map(found).find(of_content).cloned();
         drop(log);
         Ok(Claim::new(taken, same_content, lease))
@@ -202,13 +202,21 @@ impl Store for Memory {
         Ok(found)
     }
 
+    async fn sequel(&self, position: Position, limit: usize) -> Result<Vec<Position>, Error> {
+        let log = self.log();
+        if position < log.oldest() {
+            return Ok(Vec::new());
+        }
+        Ok(log.state.sequel().of(position).filter(|teller| *teller >= log.oldest()).take(limit).collect())
+    }
+
     fn number(&self) -> u64 {
         self.log().state.key().number()
     }
 
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         let log = self.log();
-        let found = log.state.named(id).filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
+        let found = log.state.having(id).filter_map(|position| log.get(position)).find(|stored| stored.id() == id);
         Ok(found.cloned())
     }
 

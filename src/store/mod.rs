@@ -39,6 +39,7 @@ mod index;
 mod log;
 pub mod memory;
 mod registry;
+mod sequel;
 mod sessions;
 mod tail;
 
@@ -52,7 +53,7 @@ mod random;
 pub use deliveries::{Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, message_of};
 pub(crate) use facts::customer_numbers;
 use facts::{Common, Rank, is_active};
-pub use facts::{CustomerFacts, Facts, SessionFacts, SessionKey};
+pub use facts::{CustomerFacts, Facts, Name, Named, SessionFacts, SessionKey};
 pub use filter::Filter;
 pub(crate) use filter::Whereabouts;
 pub use registry::Registry;
@@ -354,6 +355,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// At most `limit` deliveries after `after`, in the order in which they were planned. It may stop before it has as many:
     /// [`Deliveries::reached`] tells where to go on.
     async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error>;
+
+    /// The entries that tell something of the one at `position`: delivery notifications about its message, steps of deliveries that it
+    /// plans, and later plans of its message. The oldest first, at most `limit`, and only those that are durable and kept.
+    async fn sequel(&self, position: Position, limit: usize) -> Result<Vec<Position>, Error>;
 
     /// Tells this log apart from others, in the names of its deliveries.
     fn number(&self) -> u64;

@@ -12,7 +12,7 @@
 //! is looked up is in the young generation, in the old one or in the index, and in this order the first answer is the latest.
 
 use super::deliveries::{self, Deliveries, Delivery, DeliveryId, Stack, Wanted};
-use super::facts::State;
+use super::facts::{Name, Named, State};
 use super::hash::HashKey;
 use super::index::{Index, IndexError, Lookup};
 use super::log::{BATCH_HEADER, Block, BlockBuilder, Hints, Record};
@@ -456,14 +456,11 @@ impl Facts for Layers<'_> {
         is_active(&session).then(|| session.conversation_id.clone())
     }
 
-    fn session_of_message(&self, id: &str) -> Option<Arc<Session>> {
-        for state in self.tail.generations() {
-            if let Some((_, session)) = state.with_id(id).max_by_key(|(key, _)| key.position) {
-                return self.session(&session?.id);
-            }
-        }
-        let session = self.look_up(|lookup| lookup.session_of_message(id, self.tail.oldest))?;
-        self.session(&session)
+    fn named(&self, name: Name<'_>) -> Option<Named> {
+        let in_tail = self.tail.generations().find_map(|state| state.latest(name));
+        let named = in_tail.or_else(|| self.look_up(|lookup| lookup.latest(name, self.tail.oldest)))?;
+        let session = named.session.and_then(|session| self.session(&session.id));
+        Some(Named { session, ..named })
     }
 
     fn delivery(&self, id: DeliveryId) -> Option<Delivery> {

@@ -104,7 +104,7 @@ async fn every_example_is_accepted_and_reads_back_with_the_documented_keys() {
 
         let stored = client.get(&format!("/v1/messages/{}", receipt["messageId"].as_str().unwrap())).await.json();
         let message = &stored["message"];
-        agrees(&document, "AcceptedMessage", &stored, &Value::Null);
+        agrees(&document, "FollowedMessage", &stored, &Value::Null);
         agrees(&document, "CimMessage", message, sent);
         agrees(&document, "Header", &message["header"], &sent["header"]);
         agrees(&document, "Sender", &message["header"]["sender"], &sent["header"]["sender"]);

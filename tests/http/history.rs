@@ -23,6 +23,33 @@ async fn a_message_reads_back_with_all_that_the_gateway_knows() {
 }
 
 #[tokio::test]
+async fn a_message_reads_back_with_what_became_of_it_and_so_does_a_repeat() {
+    let gateway = Gateway::start().await;
+    let mut from_agent = plain(Some("m-1"), "visitor", "hi");
+    from_agent["header"]["sender"]["type"] = json!("AGENT");
+    gateway.accept(&from_agent).await;
+    let mut client = gateway.connect().await;
+    let unknown = client.get("/v1/messages/m-1").await.json();
+    assert_eq!((&unknown["outcome"], &unknown["timeline"]), (&Value::Null, &json!([])));
+    for (id, status) in [("r-1", "READ"), ("r-2", "DELIVERED")] {
+        let mut receipt = plain(Some(id), "visitor", "seen");
+        receipt["body"] = json!({"type": "DELIVERYNOTIFICATION", "messageId": "m-1", "status": status, "reasonCode": 200, "markdownText": "seen"});
+        gateway.accept(&receipt).await;
+    }
+    let told = client.get("/v1/messages/m-1").await.json();
+    assert_eq!(told["outcome"], json!({"status": "READ", "reasonCode": "200", "text": "seen"}));
+    let receipts: Vec<_> = told["timeline"].as_array().unwrap().iter().map(|event| &event["receipt"]).collect();
+    let said = |receipt: &Value| (receipt["messageId"].clone(), receipt["status"].clone(), receipt["counts"].clone());
+    assert_eq!(said(receipts[0]), (json!("r-1"), json!("READ"), json!(true)));
+    assert_eq!(said(receipts[1]), (json!("r-2"), json!("DELIVERED"), json!(false)));
+
+    let repeat = client.post("/ccm/message/receive", &from_agent).await;
+    assert_eq!(repeat.status, 200);
+    let notification = repeat.json();
+    assert_eq!((&notification["status"], &notification["duplicate"]), (&json!("READ"), &json!(true)));
+}
+
+#[tokio::test]
 async fn an_id_may_be_any_text() {
     let gateway = Gateway::start().await;
     gateway.accept(&plain(Some("a/b c?d#e%👋"), "visitor", "hello")).await;

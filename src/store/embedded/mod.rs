@@ -91,6 +91,10 @@ impl Store for Embedded {
         self.core.apart(move |core| core.tail.lock().deliveries(after, wanted, limit, &core.index).map_err(unavailable)).await
     }
 
+    async fn sequel(&self, position: Position, limit: usize) -> Result<Vec<Position>, Error> {
+        self.core.apart(move |core| core.sequel(position, limit)).await
+    }
+
     fn number(&self) -> u64 {
         self.core.key.number()
     }

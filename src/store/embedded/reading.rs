@@ -5,6 +5,7 @@ use crate::store::facts::State;
 use crate::store::index::{IndexError, Lookup};
 use crate::store::log::{self, Block, LogError, Sieve};
 use crate::store::{Claim, Error, Filter, Page, Position, Scan, Stored, clock};
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -225,14 +226,29 @@ impl Core {
 
     /// See [`Store::message`](crate::store::Store::message).
     pub(super) fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
-        let mut positions = self.in_tail(|state| state.named(id).collect());
-        positions.extend(self.lookup(|lookup| lookup.named(id))?);
+        let mut positions = self.in_tail(|state| state.having(id).collect());
+        positions.extend(self.lookup(|lookup| lookup.having(id))?);
         for position in positions {
             if let Some(stored) = self.entry(position)?.filter(|stored| stored.id() == id) {
                 return Ok(Some(stored));
             }
         }
         Ok(None)
+    }
+
+    /// See [`Store::sequel`](crate::store::Store::sequel).
+    pub(super) fn sequel(&self, position: Position, limit: usize) -> Result<Vec<Position>, Error> {
+        // In this order: what leaves the tail is in the index before.
+        let mut told: BTreeSet<_> = self.in_tail(|state| state.sequel().of(position).collect()).into_iter().collect();
+        told.extend(self.lookup(|lookup| lookup.sequel(position, limit))?);
+        let (oldest, durable) = {
+            let tail = self.tail.lock();
+            (tail.oldest, tail.durable)
+        };
+        if position < oldest {
+            return Ok(Vec::new());
+        }
+        Ok(told.into_iter().filter(|teller| (oldest..=durable).contains(teller)).take(limit).collect())
     }
 
     fn in_tail(&self, find: impl Fn(&State) -> Vec<Position>) -> Vec<Position> {
@@ -263,7 +279,7 @@ impl Core {
             return Ok((true, same));
         }
         let oldest = self.tail.lock().oldest;
-        let mut with_id = self.in_tail(|state| state.with_id(id).map(|(key, _)| key.position).take(4).collect());
+        let mut with_id = self.in_tail(|state| state.with_id(id).take(4).collect());
         with_id.extend(self.lookup(|lookup| lookup.with_id(id, oldest))?);
         for position in with_id {
             if self.entry(position)?.is_some_and(|stored| is_under(&stored, id)) {

@@ -76,6 +76,10 @@ impl Store for InFolder {
         self.engine.deliveries(after, wanted, limit).await
     }
 
+    async fn sequel(&self, position: Position, limit: usize) -> Result<Vec<Position>, Error> {
+        self.engine.sequel(position, limit).await
+    }
+
     fn number(&self) -> u64 {
         self.engine.number()
     }

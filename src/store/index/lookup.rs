@@ -5,7 +5,7 @@ use super::{Index, IndexError};
 use crate::pb;
 use crate::pb::store::Session;
 use crate::store::bloom::Bloom;
-use crate::store::facts::{Common, CustomerFacts, IdKey, Rank, SessionFacts, SessionKey, content, id_hash};
+use crate::store::facts::{Common, CustomerFacts, IdKey, Name, Named, Rank, SessionFacts, SessionKey, WAITS, content, id_hash};
 use crate::store::log::{Block, Place};
 use crate::store::{Position, SessionFilter, clock};
 use prost::Message as _;
@@ -212,7 +212,7 @@ impl<'i> Lookup<'i> {
     }
 
     /// Messages that seem to have `id` now.
-    pub(crate) fn named(&self, id: &str) -> Result<Vec<Position>, IndexError> {
+    pub(crate) fn having(&self, id: &str) -> Result<Vec<Position>, IndexError> {
         let hash = id_hash(self.index.key, id);
         let most = i64::from(u32::MAX);
         self.each_run(hash, |run| self.positions(run, "hash = ?1 AND content BETWEEN 0 AND ?2", params![hash, most]))
@@ -228,23 +228,38 @@ impl<'i> Lookup<'i> {
         Ok(found)
     }
 
-    /// Id of the session of the latest message from `oldest` on that seems to have `id`, or to have been sent with it. The session of
-    /// an older one may be gone, and its number be another's.
-    pub(crate) fn session_of_message(&self, id: &str, oldest: Position) -> Result<Option<String>, IndexError> {
-        let hash = id_hash(self.index.key, id);
+    /// The latest message from `oldest` on that seems to go by a name. The session of an older one may be gone, and its number be
+    /// another's.
+    pub(crate) fn latest(&self, name: Name<'_>, oldest: Position) -> Result<Option<Named>, IndexError> {
+        let hash = name.hash(self.index.key);
         let found = self.each_run(hash, |run| {
             let query = format!(
-                "SELECT position, session FROM {} WHERE hash = ?1 AND position >= ?2 ORDER BY position DESC LIMIT 1",
+                "SELECT position, content, session FROM {} WHERE hash = ?1 AND position >= ?2 ORDER BY position DESC LIMIT 1",
                 run.table()
             );
             let mut statement = self.connection().prepare_cached(&query)?;
-            let found = statement
-                .query_row([hash, oldest.0.cast_signed()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)));
+            let found = statement.query_row([hash, oldest.0.cast_signed()], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
+            });
             Ok(found.optional()?.into_iter().collect())
         })?;
-        let Some((_, Some(number))) = found.into_iter().max_by_key(|(position, _)| *position) else { return Ok(None) };
-        let mut statement = self.connection().prepare_cached("SELECT id FROM session WHERE number = ?1")?;
-        Ok(statement.query_row([number], |row| row.get(0)).optional()?)
+        let Some((position, content, number)) = found.into_iter().max() else { return Ok(None) };
+        let mut statement = self.connection().prepare_cached(&format!("SELECT {SESSION} FROM session WHERE number = ?1"))?;
+        let session = statement.query_row([number], session).optional()?;
+        Ok(Some(Named {
+            position: Position(position.cast_unsigned()),
+            session: session.map(|(_, session)| session),
+            waits: content == WAITS,
+        }))
+    }
+
+    /// At most `limit` entries that tell something of the one at `position`, the oldest first.
+    pub(crate) fn sequel(&self, position: Position, limit: usize) -> Result<Vec<Position>, IndexError> {
+        let mut statement =
+            self.connection().prepare_cached("SELECT position FROM sequel WHERE of = ?1 ORDER BY position LIMIT ?2")?;
+        let values = params![position.0.min(i64::MAX as u64).cast_signed(), i64::try_from(limit).unwrap_or(i64::MAX)];
+        let told = statement.query_map(values, |row| Ok(Position(row.get::<_, i64>(0)?.cast_unsigned())))?;
+        Ok(told.collect::<Result<_, _>>()?)
     }
 
     /// True if a message is found under one of its ids.

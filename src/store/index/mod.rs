@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Version of `schema.sql`. An index of another version is made again.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 
 /// Why the index cannot be used.
 #[derive(Debug, thiserror::Error)]

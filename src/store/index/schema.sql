@@ -70,6 +70,14 @@ CREATE TABLE run (
     filter BLOB NOT NULL
 ) STRICT;
 
+-- Entries that tell something of earlier ones: delivery notifications of messages, steps of deliveries of the entry that plans them, later
+-- plans of a message.
+CREATE TABLE sequel (
+    of INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (of, position)
+) STRICT, WITHOUT ROWID;
+
 -- Deliveries that are not settled, and dead letters.
 CREATE TABLE delivery (
     planned_at INTEGER NOT NULL,

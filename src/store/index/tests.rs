@@ -19,7 +19,7 @@ fn ids_are_found_while_runs_are_merged_and_dropped_beside() {
         let reader = || {
             while !done.load(Ordering::Acquire) {
                 for i in 1..64 {
-                    let found = index.lookup().expect("can be read").named(&format!("m{i}"));
+                    let found = index.lookup().expect("can be read").having(&format!("m{i}"));
                     assert!(found.expect("is found or not").len() <= 1);
                 }
             }

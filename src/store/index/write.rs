@@ -23,6 +23,7 @@ impl Index {
         write_conversations(&transaction, state)?;
         write_customers(&transaction, state)?;
         deliveries::write(&transaction, state.deliveries())?;
+        write_sequel(&transaction, state)?;
         write_blocks(&transaction, blocks)?;
         let rows = state.ids().iter().map(|(key, session)| Row {
             key: *key,
@@ -108,6 +109,7 @@ impl Index {
             [below],
         )?;
         transaction.execute("DELETE FROM delivery WHERE told < ?1", [below])?;
+        transaction.execute("DELETE FROM sequel WHERE of < ?1", [below])?;
         transaction.execute("DELETE FROM block WHERE end <= ?1", [below])?;
         let runs = self.runs();
         let (gone, kept): (Vec<_>, Vec<_>) = runs.iter().cloned().partition(|run| run.last < oldest);
@@ -139,6 +141,14 @@ fn write_customers(transaction: &Transaction<'_>, state: &State) -> Result<(), I
     for (id, Latest { fact, position, told }) in state.customers() {
         let facts = to_pb(fact).encode_to_vec();
         statement.execute(params![id, position.0.cast_signed(), told.0.cast_signed(), facts])?;
+    }
+    Ok(())
+}
+
+fn write_sequel(transaction: &Transaction<'_>, state: &State) -> Result<(), IndexError> {
+    let mut statement = transaction.prepare_cached("INSERT OR IGNORE INTO sequel VALUES (?1, ?2)")?;
+    for (of, teller) in state.sequel().pairs() {
+        statement.execute([of.0, teller.0].map(u64::cast_signed))?;
     }
     Ok(())
 }

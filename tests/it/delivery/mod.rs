@@ -5,6 +5,7 @@ mod failures;
 mod letters;
 mod order;
 mod outcomes;
+mod receipts;
 mod restart;
 
 use crate::support::gateway::{Gateway, Settings};

@@ -6,7 +6,7 @@ use crate::store::Position;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("meta", "SELECT * FROM meta"),
     (
         "session",
@@ -17,6 +17,7 @@ const TABLES: [(&str, &str); 6] = [
     ("conversation", "SELECT id, iif(newest < ?1, 0, newest) FROM conversation"),
     ("customer", "SELECT * FROM customer"),
     ("delivery", "SELECT * FROM delivery"),
+    ("sequel", "SELECT * FROM sequel WHERE of >= ?1 AND position >= ?1"),
     ("block", "SELECT * FROM block"),
 ];
 

@@ -11,7 +11,7 @@ use crate::pb::store::Submission;
 use crate::store::conformance::{belonging, said};
 use crate::store::log::LogError;
 use crate::store::random::Random;
-use crate::store::{Frame, Position};
+use crate::store::{Frame, Name, Position};
 use rusqlite::Connection;
 
 fn lived(random: &mut Random) -> World {
@@ -196,7 +196,7 @@ fn facts_that_are_being_looked_up_do_not_go_with_a_merge() {
     assert!(world.core().merge_next(), "there is nothing to merge");
     world.core().look(|facts| {
         for i in 0..8 {
-            let session = facts.session_of_message(&format!("m{i}"));
+            let session = facts.named(Name::Message(&format!("m{i}"))).and_then(|named| named.session);
             assert_eq!(session.map(|session| session.conversation_id.clone()), Some(format!("c{i}")));
             world.core().merge_next();
         }

@@ -10,7 +10,7 @@ use crate::pb;
 use crate::pb::store::{Entry, Session, Submission};
 use crate::store::conformance::{Model, belonging, said};
 use crate::store::random::Random;
-use crate::store::{Delivery, Error, Facts, Filter, Frame, Page, Position, Progress, SessionKey, Stored, message_of};
+use crate::store::{Delivery, Error, Facts, Filter, Frame, Name, Page, Position, Progress, SessionKey, Stored, message_of};
 use prost_types::Timestamp;
 use std::collections::HashMap;
 
@@ -270,8 +270,8 @@ fn an_id_stays_taken_while_one_of_its_messages_is_kept() {
     let (taken, _) = world.core().look_up_claim("always", &[1, 255, 0, 0, 0]).expect("can be read");
     assert!(taken, "the id is said to be free");
     world.core().look(|facts| {
-        assert!(facts.session_of_message("m0").is_none(), "a message that is gone tells its session");
-        assert!(facts.session_of_message("always").is_some());
+        assert!(facts.named(Name::Message("m0")).is_none(), "a message that is gone is found");
+        assert!(facts.named(Name::Message("always")).is_some_and(|named| named.session.is_some()));
     });
 }
 

@@ -1,0 +1,137 @@
+//! Receipts: what delivery notifications say of the messages that they are about.
+//!
+//! Connectors send them late, early, twice and in any order, and name messages by the gateway's ids or by those of their provider.
+//! Every one is stored and streamed as it came; what they mean together is decided here, and only here. Pure.
+
+use crate::message;
+use crate::pb;
+use crate::pb::body::Kind;
+use crate::pb::store::{Entry, Session};
+use crate::pb::{Audience, DeliveryStatus, SenderType};
+use crate::store::{Facts, Name, Named, Stored, message_of};
+use std::sync::Arc;
+
+/// What a notification reports on, as far as that is known when it comes.
+#[derive(Debug, Default)]
+pub(crate) struct Reported {
+    /// See [`Entry::about`].
+    pub(crate) about: u64,
+    /// See [`Entry::earlier`].
+    pub(crate) earlier: u64,
+    /// The session of the message.
+    pub(crate) session: Option<Arc<Session>>,
+}
+
+/// Finds what a notification reports on: by the id of a message, or by the id that the provider of the channel has for it. Of any other
+/// message it is nothing.
+pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported {
+    let header = message.header.as_ref();
+    let provider_id = header.and_then(|header| header.provider_message_id.as_deref()).filter(|id| !id.is_empty());
+    let notification = match message::kind(message) {
+        Some(Kind::DeliveryNotification(notification)) => notification,
+        Some(Kind::DeletedNotification(notification)) => {
+            let named = notification.message_id.as_deref().and_then(|id| facts.named(Name::Message(id)));
+            return Reported { session: named.and_then(|named| named.session), ..Reported::default() };
+        }
+        _ => return Reported::default(),
+    };
+    let channel = header.and_then(|header| header.channel_data.as_ref());
+    let service_identifier = channel.and_then(|channel| channel.service_identifier.as_deref());
+    let by_message = |id: &str| facts.named(Name::Message(id));
+    let by_provider = |id: &str| facts.named(Name::Provider { service_identifier: service_identifier?, id });
+    // Whoever knows only the provider's id may send it in the place of the message's, and the other way round.
+    let reported_id = notification.message_id.as_deref();
+    let ids = [reported_id, provider_id.filter(|id| reported_id != Some(*id))];
+    let (mut known, mut waiting) = (None, None);
+    for id in ids.into_iter().flatten() {
+        for named in [by_message(id), by_provider(id)].into_iter().flatten() {
+            match named {
+                Named { waits: true, position, .. } => waiting = waiting.or(Some(position)),
+                named => known = known.or(Some(named)),
+            }
+        }
+    }
+    let about = known.as_ref().map_or(0, |named: &Named| named.position.0);
+    let session = known.and_then(|named| named.session);
+    Reported { about, earlier: waiting.map_or(0, |position| position.0), session }
+}
+
+/// True if a notification may report on a message: it is by the gateway, or comes from the other side of the message's own channel.
+pub fn may_report(receipt: &Entry, about: &Stored) -> bool {
+    if receipt.submission.is_none() {
+        return true;
+    }
+    let (Some(message), Some(reported)) = (&receipt.message, message_of(&about.entry)) else { return false };
+    let is_on_its_channel = service_identifier(message).is_some_and(|own| service_identifier(reported) == Some(own));
+    // Who got it can tell.
+    let side = match message::sender_type(message) {
+        Some(SenderType::Agent | SenderType::Bot) => Some(Audience::Platform),
+        Some(SenderType::Customer | SenderType::Connector) => Some(Audience::Customer),
+        _ => None,
+    };
+    is_on_its_channel && side.is_none_or(|side| about.entry.audiences.contains(&side.into()))
+}
+
+fn service_identifier(message: &pb::CimMessage) -> Option<&str> {
+    message.header.as_ref()?.channel_data.as_ref()?.service_identifier.as_deref()
+}
+
+/// True if `next` says more of a message than what is known: a receipt that comes late or twice changes nothing.
+///
+/// A message is DELIVERED, then CONNECTED, then READ. It may fail until it is connected; and if it is connected or read after all, it
+/// had not failed.
+pub fn advances(known: Option<DeliveryStatus>, next: DeliveryStatus) -> bool {
+    use DeliveryStatus::{Connected, Delivered, Failed, Read, Unspecified};
+    match (known, next) {
+        (_, Unspecified) => false,
+        (None | Some(Unspecified), _) => true,
+        (Some(Delivered), Connected | Read | Failed) | (Some(Failed), Connected | Read) | (Some(Connected), Read) => true,
+        (Some(Delivered | Failed | Connected | Read), _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DeliveryStatus::{Connected, Delivered, Failed, Read, Unspecified};
+    use proptest::prelude::*;
+
+    const ALL: [DeliveryStatus; 5] = [Unspecified, Delivered, Connected, Read, Failed];
+
+    #[test]
+    fn a_message_goes_forward_only() {
+        let forward: Vec<_> = ALL
+            .iter()
+            .flat_map(|known| ALL.map(|next| (*known, next)))
+            .filter(|(known, next)| *known != Unspecified && advances(Some(*known), *next))
+            .collect();
+        let expected = [
+            (Delivered, Connected),
+            (Delivered, Read),
+            (Delivered, Failed),
+            (Connected, Read),
+            (Failed, Connected),
+            (Failed, Read),
+        ];
+        assert!(forward.len() == expected.len() && expected.iter().all(|step| forward.contains(step)), "{forward:?}");
+        for next in ALL {
+            assert_eq!(advances(None, next), next != Unspecified);
+        }
+    }
+
+    /// What is known after receipts, one after the other.
+    fn after(receipts: &[DeliveryStatus]) -> Option<DeliveryStatus> {
+        receipts.iter().fold(None, |known, next| if advances(known, *next) { Some(*next) } else { known })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_read_stays_read_and_repeats_change_nothing(order in Just(ALL[1..].to_vec()).prop_shuffle(), again in 0_usize..4) {
+            prop_assert_eq!(after(&order), Some(Read));
+            let mut repeated = order.clone();
+            repeated.insert(again, order[again]);
+            repeated.extend(&order);
+            prop_assert_eq!(after(&repeated), Some(Read));
+        }
+    }
+}
