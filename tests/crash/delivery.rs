@@ -1,5 +1,5 @@
 //! `kill -9` while messages are delivered to a webhook that fails as it likes: every accepted message arrives, in the order of its customer,
-//! with one id on every attempt, and nothing is stuck.
+//! with one id on every attempt, nothing is stuck, and what was read stays read.
 
 use crate::chance::{Chance, seed, variable};
 use crate::gateway::{Gateway, Start};
@@ -7,10 +7,12 @@ use crate::support::client::Client;
 use crate::support::messages::{Differs as _, says};
 use crate::support::receiver::{Call, Receiver, Reply};
 use crate::support::{eventually, soon};
+use cim_gateway::pb::body::Kind;
 use cim_gateway::pb::channel_service_client::ChannelServiceClient;
 use cim_gateway::pb::delivery_service_client::DeliveryServiceClient;
 use cim_gateway::pb::{
-    Channel, CreateChannelRequest, DeliveryState, Endpoint, ListDeliveriesRequest, SendMessageRequest, SenderType,
+    Channel, CimMessage, CreateChannelRequest, DeliveryNotificationBody, DeliveryState, DeliveryStatus, Endpoint,
+    GetMessageRequest, ListDeliveriesRequest, SendMessageRequest, SenderType,
 };
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -22,10 +24,13 @@ use std::time::{Duration, Instant};
 /// Customers who get messages.
 const CUSTOMERS: usize = 16;
 
-/// A customer's messages: those before this number are accepted.
-#[derive(Debug, Clone, Copy, Default)]
+/// A customer's messages.
+#[derive(Debug, Clone, Default)]
 struct Customer {
+    /// Those before this number are accepted.
     next: usize,
+    /// Those of which it is acknowledged that they were read.
+    read: Vec<usize>,
 }
 
 fn settings(folder: &std::path::Path) -> Start {
@@ -71,10 +76,13 @@ async fn every_accepted_message_arrives_in_order_with_one_id_whenever_the_gatewa
     let gateway = start.ready().await;
     register(&gateway, &receiver).await;
     gateway.kill().await;
-    let mut customers = [Customer::default(); CUSTOMERS];
+    let mut customers = vec![Customer::default(); CUSTOMERS];
     for _ in 0..rounds {
         let gateway = start.ready().await;
         let client = gateway.client().await;
+        for (number, customer) in customers.iter().enumerate() {
+            stay_read(&client, number, customer.read.iter().rev().take(3)).await;
+        }
         let sending = customers.iter_mut().enumerate().map(|(number, customer)| send(client.clone(), number, customer));
         let working = chance.millis(500);
         let kill = async {
@@ -87,6 +95,10 @@ async fn every_accepted_message_arrives_in_order_with_one_id_whenever_the_gatewa
     let gateway = start.ready().await;
     eventually("nothing to be open", async || (open(&gateway, DeliveryState::Unspecified).await == 0).then_some(())).await;
     assert_eq!(open(&gateway, DeliveryState::Dead).await, 0, "nothing is given up");
+    let client = gateway.client().await;
+    for (number, customer) in customers.iter().enumerate() {
+        stay_read(&client, number, &customer.read).await;
+    }
     gateway.kill().await;
 
     let calls = calls.lock();
@@ -122,9 +134,43 @@ async fn register(gateway: &Gateway, receiver: &Receiver) {
     soon("an answer to CreateChannel", channels.create_channel(request)).await.expect("is registered");
 }
 
-/// Sends a customer's messages, each once the one before is acknowledged, until the gateway is killed.
+/// What the connector tells of a message of a customer.
+fn receipt(number: usize, message: usize, status: DeliveryStatus) -> CimMessage {
+    let body = DeliveryNotificationBody {
+        message_id: Some(format!("{number}-{message}")),
+        status: status.into(),
+        reason_code: Some("200".into()),
+    };
+    says("shop", &format!("customer {number}"), "").with_body(Kind::DeliveryNotification(body))
+}
+
+/// Fails unless these messages of a customer are known to have been read.
+async fn stay_read(client: &Client, number: usize, messages: impl IntoIterator<Item = &usize>) {
+    for message in messages {
+        let request = GetMessageRequest { message_id: format!("{number}-{message}") };
+        let found = soon("an answer to GetMessage", client.calls.clone().get_message(request)).await.expect("is kept");
+        let outcome = found.into_inner().outcome.expect("a receipt has come");
+        assert_eq!(outcome.status(), DeliveryStatus::Read, "{number}-{message}");
+    }
+}
+
+/// Sends a customer's messages, each once the one before is acknowledged, until the gateway is killed. Every other one is read, and
+/// delivered only after that.
 async fn send(client: Client, number: usize, customer: &mut Customer) {
+    let tell = async |message, status| {
+        let request = SendMessageRequest { message: Some(receipt(number, message, status)), delivery_wait: None };
+        client.calls.clone().send_message(request).await.is_ok()
+    };
     loop {
+        if let Some(last) = customer.next.checked_sub(1).filter(|last| last % 2 == 0 && customer.read.last() != Some(last)) {
+            if !tell(last, DeliveryStatus::Read).await {
+                return;
+            }
+            customer.read.push(last);
+            if !tell(last, DeliveryStatus::Delivered).await {
+                return;
+            }
+        }
         let text = customer.next.to_string();
         let message = says("shop", &format!("customer {number}"), &text).by(SenderType::Agent).at(1_700_000_000);
         let message = message.with_id(&format!("{number}-{text}"));
