@@ -170,11 +170,17 @@ impl Gateway {
         let (subscriptions, writer) = Subscriptions::open(feed, store, bookmarks, settings).await.map_err(store_failed)?;
         let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
 
-        let (routes, health) =
-            grpc::routes(inbox.clone(), subscriptions.clone(), sessions.clone(), desk, grpc_settings(&config), stop.clone())
-                .await;
+        let (routes, health) = grpc::routes(
+            inbox.clone(),
+            subscriptions.clone(),
+            sessions.clone(),
+            desk.clone(),
+            grpc_settings(&config),
+            stop.clone(),
+        )
+        .await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
-        let http_router = http::router(inbox, subscriptions, sessions, readiness.subscribe(), &http_settings(&config));
+        let http_router = http::router(inbox, subscriptions, sessions, desk, readiness.subscribe(), &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, http_router, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
@@ -450,6 +456,7 @@ fn http_settings(config: &Config) -> http::Settings {
         filter_values: config.limits.filter_values,
         history_page: config.limits.history_page,
         channels_page: config.channels.page,
+        deliveries_page: config.delivery.page,
         reuse: reuse(config.inbox.reused_id.http),
         delivery_wait: config.delivery.sync_wait,
     }

@@ -41,8 +41,8 @@ impl Shown {
 pub struct DeliveryPage {
     /// The deliveries.
     pub deliveries: Vec<Shown>,
-    /// Where the next page begins; none on the last.
-    pub next: Option<DeliveryId>,
+    /// Token of the next page; none on the last.
+    pub next: Option<String>,
 }
 
 /// Which dead letters are redriven.
@@ -67,6 +67,12 @@ impl Desk {
     /// A desk before `store`. What is discarded is also said to `withdrawn`.
     pub(super) const fn new(store: Arc<dyn Store>, withdrawn: mpsc::UnboundedSender<Delivery>) -> Self {
         Self { store, withdrawn }
+    }
+
+    /// A desk at which nobody listens.
+    #[cfg(test)]
+    pub(crate) fn alone(store: Arc<dyn Store>) -> Self {
+        Self::new(store, mpsc::unbounded_channel().0)
     }
 
     /// The delivery that an id names.
@@ -98,15 +104,16 @@ impl Desk {
         Err(Error::DeliveryNotFound { id: text.to_owned() })
     }
 
-    /// A page of at most `size` deliveries after `after` in one of these states; of one channel only, if one is given. It may have
-    /// fewer, and not be the last.
+    /// A page of at most `size` deliveries in this state, or of all that are open, after the page before; of one channel only, if one
+    /// is given. It may have fewer, and not be the last.
     pub async fn list(
         &self,
         state: Option<DeliveryState>,
         channel_id: Option<&str>,
-        after: DeliveryId,
+        token: Option<&str>,
         size: usize,
     ) -> Result<DeliveryPage, Error> {
+        let after = token.map_or(Ok(DeliveryId::NONE), page_end)?;
         let wanted = if state == Some(DeliveryState::Failed) { Wanted::Dead } else { Wanted::Open };
         let Deliveries { found, reached } = self.store.deliveries(after, wanted, size).await?;
         let mut deliveries = Vec::with_capacity(found.len());
@@ -117,7 +124,7 @@ impl Desk {
             }
         }
         let more = reached < DeliveryId::last_of(self.store.span().end);
-        Ok(DeliveryPage { deliveries, next: more.then_some(reached) })
+        Ok(DeliveryPage { deliveries, next: more.then(|| page_token(reached)) })
     }
 
     /// Delivers the message of a dead letter once more, as a new delivery at the end of its lane.
@@ -199,6 +206,17 @@ impl Desk {
             Err(AppendError::Store(error)) => Err(error.into()),
         }
     }
+}
+
+/// The token of the page after the one that ends with a delivery.
+fn page_token(last: DeliveryId) -> String {
+    // Whose log it is does not matter here.
+    DeliveryName { log: 0, id: last }.to_string()
+}
+
+fn page_end(token: &str) -> Result<DeliveryId, Error> {
+    let name: Result<DeliveryName, _> = token.parse();
+    name.map(|name| name.id).map_err(|error| Error::InvalidRequest { field: "page_token", problem: error.to_string() })
 }
 
 fn discarded(delivery: &Delivery) -> store::DeliveryStep {

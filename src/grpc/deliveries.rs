@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::pb;
 use crate::pb::delivery_service_server::DeliveryService;
 use crate::pb::store::{self, Endpoint};
-use crate::store::{DeliveryId, DeliveryName, clock};
+use crate::store::clock;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 
@@ -29,18 +29,10 @@ impl Deliveries {
         let pb::ListDeliveriesRequest { state, channel_id, page_size: size, page_token } = request;
         let state = wanted(state)?;
         let size = page_size(size, self.largest_page)?;
-        let after = match &*page_token {
-            "" => DeliveryId::NONE,
-            token => match token.parse::<DeliveryName>() {
-                Ok(name) => name.id,
-                Err(error) => return Err(Error::InvalidRequest { field: "page_token", problem: error.to_string() }),
-            },
-        };
-        let page = self.desk.list(state, given(&channel_id), after, size).await?;
-        let next = page.next.map(|id| DeliveryName { log: 0, id }.to_string());
+        let page = self.desk.list(state, given(&channel_id), given(&page_token), size).await?;
         Ok(pb::ListDeliveriesResponse {
             deliveries: page.deliveries.iter().map(told).collect(),
-            next_page_token: next.unwrap_or_default(),
+            next_page_token: page.next.unwrap_or_default(),
         })
     }
 }

@@ -4,6 +4,7 @@
 
 mod body;
 mod channels;
+mod deliveries;
 mod health;
 mod history;
 mod lookups;
@@ -19,6 +20,7 @@ mod subscriptions;
 mod timeline;
 mod view;
 
+use crate::delivery::Desk;
 use crate::error::Error;
 use crate::inbox::{Inbox, Reuse};
 use crate::readiness::Readiness;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub history_page: usize,
     /// Most channels on a page.
     pub channels_page: usize,
+    /// Most deliveries on a page.
+    pub deliveries_page: usize,
     /// What becomes of a message whose id is taken by other content.
     pub reuse: Reuse,
     /// How long a client that does not say waits for the outcome of its message.
@@ -69,10 +73,11 @@ pub fn router(
     inbox: Inbox,
     subscriptions: Subscriptions,
     sessions: Sessions,
+    desk: Desk,
     readiness: watch::Receiver<Readiness>,
     settings: &Settings,
 ) -> Router {
-    let router = routes(inbox, subscriptions, sessions, readiness, settings)
+    let router = routes(inbox, subscriptions, sessions, desk, readiness, settings)
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Problem::UnknownPath)
@@ -97,6 +102,7 @@ fn routes(
     inbox: Inbox,
     subscriptions: Subscriptions,
     sessions: Sessions,
+    desk: Desk,
     readiness: watch::Receiver<Readiness>,
     settings: &Settings,
 ) -> Routes {
@@ -108,6 +114,7 @@ fn routes(
         notifications::routes(subscriptions.clone(), settings),
         subscriptions::routes(subscriptions, settings),
         sessions::routes(sessions, settings),
+        deliveries::routes(desk, settings),
         health::routes(readiness),
         openapi::routes(),
     ]

@@ -13,6 +13,7 @@ pub(super) fn routes() -> Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::Desk;
     use crate::feed::{self, Feed};
     use crate::http::{Settings, router, routes};
     use crate::inbox::{Inbox, Reuse};
@@ -48,6 +49,7 @@ mod tests {
         let subscriptions = subscriptions::Settings { max: 1, write_interval: Duration::ZERO };
         let opened = Subscriptions::open(feed, store.clone(), store.clone(), subscriptions).await;
         let (subscriptions, _writer) = opened.expect("memory can be read");
+        let desk = Desk::alone(store.clone());
         let sessions = Sessions::new(store);
         let (_readiness, ready) = watch::channel(crate::readiness::Readiness::Ready);
         let settings = Settings {
@@ -59,12 +61,13 @@ mod tests {
             filter_values: 1000,
             history_page: 500,
             channels_page: 500,
+            deliveries_page: 500,
             delivery_wait: Duration::ZERO,
             reuse: Reuse::Renew,
         };
-        let router = router(inbox.clone(), subscriptions.clone(), sessions.clone(), ready.clone(), &settings);
+        let router = router(inbox.clone(), subscriptions.clone(), sessions.clone(), desk.clone(), ready.clone(), &settings);
         let mut served = Methods::new();
-        for (path, _) in routes(inbox, subscriptions, sessions, ready, &settings) {
+        for (path, _) in routes(inbox, subscriptions, sessions, desk, ready, &settings) {
             let request = Request::builder().method("TRACE").uri(path.replace(['{', '}'], "")).body(Body::empty()).unwrap();
             let answer = router.clone().oneshot(request).await.unwrap();
             let allow = answer.headers()[header::ALLOW].to_str().unwrap();

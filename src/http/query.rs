@@ -1,7 +1,9 @@
 //! Query parameters: none that are unknown, and none twice that may stand once.
 
 use crate::error::Error;
+use crate::wire;
 use axum::extract::rejection::QueryRejection;
+use prost_types::Timestamp;
 
 /// The parameters of a request, as [`axum::extract::Query`] reads them.
 pub(super) type Raw = Result<axum::extract::Query<Vec<(String, String)>>, QueryRejection>;
@@ -61,6 +63,14 @@ impl Query {
             invalid(name, format!("needs a whole number from {least} to {most}, found {:?}", excerpt(text)))
         })
     }
+}
+
+/// A time: epoch milliseconds or ISO 8601.
+pub(super) fn time(field: &'static str, text: &str) -> Result<Timestamp, Error> {
+    // In a query a plus sign that is not escaped means a space, and no form of a time has one.
+    let millis = text.parse().ok().or_else(|| wire::parse_iso(&text.replace(' ', "+")));
+    let wrong = || invalid(field, format!("needs epoch milliseconds or an ISO 8601 time, found {:?}", excerpt(text)));
+    millis.map(wire::from_millis).ok_or_else(wrong)
 }
 
 /// A field of the request is wrong.

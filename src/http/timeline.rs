@@ -2,7 +2,7 @@
 
 use super::view::json;
 use crate::outcomes::Outcome;
-use crate::pb::store::{Attempt, DeliveryState};
+use crate::pb::store::{Attempt, DeliveryState, Endpoint};
 use crate::store::{DeliveryId, DeliveryName, Stored};
 use crate::timeline::{Event, Timeline};
 use crate::wire;
@@ -114,7 +114,7 @@ fn accepted_at(stored: &Stored) -> String {
 impl ShownDelivery<'_> {
     /// One that is only planned.
     fn of(delivery: DeliveryId, log: u64) -> Self {
-        let endpoint = delivery.endpoint.as_str_name().trim_start_matches("ENDPOINT_");
+        let endpoint = endpoint(delivery.endpoint);
         let delivery_id = DeliveryName { log, id: delivery }.to_string();
         let state = state(DeliveryState::Pending);
         Self { delivery_id, endpoint, state, attempts: 0, due_time: None, attempt: None }
@@ -132,6 +132,11 @@ impl<'t> ShownAttempt<'t> {
             answer: some(&attempt.answer),
         }
     }
+}
+
+/// The name of a webhook of a channel.
+pub(super) fn endpoint(endpoint: Endpoint) -> &'static str {
+    endpoint.as_str_name().trim_start_matches("ENDPOINT_")
 }
 
 /// The name of a state: what was given up is a dead letter.

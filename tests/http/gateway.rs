@@ -1,16 +1,21 @@
 //! A gateway on a port of its own.
 
 use crate::client::Client;
+use cim_gateway::app;
 use cim_gateway::channels::{self, Channels};
+use cim_gateway::config::Config;
+use cim_gateway::delivery::Dispatcher;
 use cim_gateway::feed::{self, Feed};
 use cim_gateway::http::{self, Settings};
 use cim_gateway::inbox::{Inbox, Reuse};
 use cim_gateway::listener;
 use cim_gateway::message::Limits;
+use cim_gateway::outcomes::Waiters;
 use cim_gateway::readiness::Readiness;
 use cim_gateway::sessions::Sessions;
 use cim_gateway::store::memory::Memory;
 use cim_gateway::subscriptions::{self, Subscriptions};
+use cim_gateway::webhook;
 use cim_gateway::wire::Bounds;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -44,6 +49,7 @@ pub fn settings() -> Settings {
         filter_values: 8,
         history_page: 100,
         channels_page: 10,
+        deliveries_page: 10,
         reuse: Reuse::Renew,
         delivery_wait: Duration::ZERO,
     }
@@ -74,22 +80,36 @@ impl Gateway {
 
     /// A gateway that accepts nothing of channels that are not registered.
     pub async fn requiring_registered(settings: Settings) -> Self {
-        Self::starting(settings, connections(), true).await
+        Self::starting(settings, connections(), true).await.0
     }
 
     pub async fn with_connections(settings: Settings, connections: listener::Settings) -> Self {
-        Self::starting(settings, connections, false).await
+        Self::starting(settings, connections, false).await.0
     }
 
-    async fn starting(settings: Settings, connections: listener::Settings, require_registered: bool) -> Self {
+    /// A gateway that calls webhooks on this machine.
+    pub async fn delivering() -> Self {
+        let (gateway, dispatcher) = Self::starting(settings(), connections(), false).await;
+        tokio::spawn(dispatcher.run());
+        gateway
+    }
+
+    async fn starting(settings: Settings, connections: listener::Settings, require_registered: bool) -> (Self, Dispatcher) {
         let store = Arc::new(Memory::new(128 << 20));
         let bounds = Bounds { free_form_depth: 24, list_length: 1000 };
         let limits = Limits { message_bytes: settings.message_bytes, id_bytes: 256, bounds };
         let channel_limits = channels::Limits { channel_bytes: CHANNEL_BYTES, id_bytes: 256, bounds };
         let registry = channels::Settings { require_registered, most: 20, limits: channel_limits };
         let channels = Channels::open(store.clone(), Vec::new(), registry).await.unwrap();
-        let inbox = Inbox::new(store.clone(), channels, limits, Duration::from_secs(60));
+        let inbox = Inbox::new(store.clone(), channels.clone(), limits, Duration::from_secs(60));
+        let waiters = Waiters::new(0);
+        let inbox = inbox.delivering(waiters.clone());
         let shutdown = CancellationToken::new();
+        let allow = ("CIM_WEBHOOK__ALLOW".to_owned(), r#"["127.0.0.0/8"]"#.to_owned());
+        let config = Config::load(None, [allow].into_iter()).unwrap();
+        let client = webhook::Client::new(app::webhook_settings(&config.webhook)).unwrap();
+        let delivery = app::delivery_settings(&config.delivery);
+        let dispatcher = Dispatcher::new(store.clone(), channels, client, delivery, waiters, limits, shutdown.clone());
         let feed =
             feed::Settings { heartbeat: Duration::from_secs(15), heartbeat_skipped: 10_000, max_streams: 2, cold_scans: 2 };
         let (feed, matcher) = Feed::new(store.clone(), feed, shutdown.clone());
@@ -99,12 +119,12 @@ impl Gateway {
         let (subscriptions, writer) = opened.unwrap();
         tokio::spawn(writer.run());
         let (readiness, ready) = watch::channel(Readiness::Ready);
-        let router = http::router(inbox, subscriptions, Sessions::new(store), ready, &settings);
+        let router = http::router(inbox, subscriptions, Sessions::new(store), dispatcher.desk(), ready, &settings);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let until = shutdown.clone();
         let served = tokio::spawn(listener::serve(listener, router, connections, until));
-        Self { address, readiness, shutdown, served }
+        (Self { address, readiness, shutdown, served }, dispatcher)
     }
 
     pub async fn connect(&self) -> Client {

@@ -3,6 +3,7 @@
 mod channels;
 mod client;
 mod contract;
+mod deliveries;
 mod gateway;
 mod history;
 mod limits;

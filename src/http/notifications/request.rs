@@ -6,7 +6,6 @@ use crate::http::query::{self, Query, excerpt, invalid};
 use crate::pb::{Audience, SenderType};
 use crate::store::Filter;
 use crate::subscriptions::{Name, Request};
-use crate::wire;
 use axum::http::HeaderValue;
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -108,17 +107,14 @@ fn after(field: &'static str, cursor: &str) -> Result<Start, Error> {
 }
 
 fn since(text: &str) -> Result<Start, Error> {
-    // In a query a plus sign that is not escaped means a space, and no form of a time has one.
-    let millis = text.parse().ok().or_else(|| wire::parse_iso(&text.replace(' ', "+")));
-    let millis = millis
-        .ok_or_else(|| invalid("since", format!("needs epoch milliseconds or an ISO 8601 time, found {:?}", excerpt(text))))?;
-    Ok(Start::Since(wire::from_millis(millis)))
+    query::time("since", text).map(Start::Since)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::{Cursor, Position};
+    use crate::wire;
 
     fn request(parameters: &[(&str, &str)], last_event_id: Option<&str>) -> Result<Request, String> {
         let parameters = parameters.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();

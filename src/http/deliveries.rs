@@ -1,0 +1,191 @@
+//! Deliveries that are not settled: listed, looked up, redriven and discarded.
+
+use super::problem::Problem;
+use super::query::{self, Query, excerpt, invalid};
+use super::timeline::{ShownAttempt, endpoint, state as name_of};
+use super::{Id, Routes, Settings, body, json, read_id, view};
+use crate::delivery::{Desk, Shown, Which};
+use crate::error::Error;
+use crate::pb::store::DeliveryState;
+use crate::store::clock;
+use crate::wire;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use prost_types::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Deliveries on a page where the client does not say.
+const PAGE: usize = 50;
+
+/// Most bytes of a decision.
+const DECISION_BYTES: usize = 4096;
+
+/// The states of what is shown.
+const STATES: [DeliveryState; 3] = [DeliveryState::Pending, DeliveryState::Parked, DeliveryState::Failed];
+
+#[derive(Debug, Clone)]
+struct Deliveries {
+    desk: Desk,
+    largest_page: usize,
+    body_timeout: Duration,
+}
+
+pub(super) fn routes(desk: Desk, settings: &Settings) -> Routes {
+    let deliveries = Deliveries { desk, largest_page: settings.deliveries_page, body_timeout: settings.body_timeout };
+    vec![
+        ("/v1/deliveries", get(list).with_state(deliveries.clone())),
+        ("/v1/deliveries/redrive", post(redrive_all).with_state(deliveries.clone())),
+        ("/v1/deliveries/{deliveryId}", get(delivery).with_state(deliveries.clone())),
+        ("/v1/deliveries/{deliveryId}/redrive", post(redrive).with_state(deliveries.clone())),
+        ("/v1/deliveries/{deliveryId}/discard", post(discard).with_state(deliveries)),
+    ]
+}
+
+async fn list(State(deliveries): State<Deliveries>, query: query::Raw) -> Result<Response, Problem> {
+    let query = Query::read(query, &["state", "channelId", "pageSize", "pageToken"])?;
+    let state = query.one("state")?.map(state).transpose()?;
+    let size = query.number("pageSize", 1..=deliveries.largest_page)?.unwrap_or(PAGE.min(deliveries.largest_page));
+    let page = deliveries.desk.list(state, query.one("channelId")?, query.one("pageToken")?, size).await.map_err(of_query)?;
+    let deliveries = page.deliveries.iter().map(Told::of).collect();
+    Ok(json(view::json(&Page { deliveries, next_page_token: page.next })))
+}
+
+fn state(name: &str) -> Result<DeliveryState, Error> {
+    STATES.into_iter().find(|state| name_of(*state) == name).ok_or_else(|| {
+        let names = STATES.map(name_of).join(", ");
+        invalid("state", format!("needs one of {names}, found {:?}", excerpt(name)))
+    })
+}
+
+/// The parameter as this face spells it.
+fn of_query(error: Error) -> Error {
+    match error {
+        Error::InvalidRequest { field: "page_token", problem } => invalid("pageToken", problem),
+        other => other,
+    }
+}
+
+async fn delivery(State(deliveries): State<Deliveries>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+    Query::read(query, &[])?;
+    let (shown, attempts) = deliveries.desk.get(&read_id("deliveryId", id)?).await?;
+    let attempts = attempts.iter().map(ShownAttempt::of).collect();
+    Ok(json(view::json(&Found { delivery: Told::of(&shown), attempts })))
+}
+
+/// A decision that needs no more words. It is JSON all the same: a page of a browser cannot send that without asking first.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {}
+
+/// Which dead letters are redriven.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Meant {
+    channel_id: Option<String>,
+    accepted_since: Option<String>,
+    accepted_before: Option<String>,
+}
+
+async fn redrive(
+    State(deliveries): State<Deliveries>,
+    id: Id,
+    query: query::Raw,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Plain {} = deliveries.decision(query, &headers, body).await?;
+    let shown = deliveries.desk.redrive(&read_id("deliveryId", id)?).await?;
+    Ok(json(view::json(&Told::of(&shown))))
+}
+
+async fn redrive_all(
+    State(deliveries): State<Deliveries>,
+    query: query::Raw,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Meant { channel_id, accepted_since, accepted_before } = deliveries.decision(query, &headers, body).await?;
+    let time = |field, text: Option<String>| text.map(|text| query::time(field, &text)).transpose();
+    let since = time("acceptedSince", accepted_since)?;
+    let before = time("acceptedBefore", accepted_before)?;
+    let (redriven, more) = deliveries.desk.redrive_all(&Which { channel_id, since, before }).await?;
+    Ok(json(view::json(&Redriven { redriven, more })))
+}
+
+async fn discard(
+    State(deliveries): State<Deliveries>,
+    id: Id,
+    query: query::Raw,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Plain {} = deliveries.decision(query, &headers, body).await?;
+    deliveries.desk.discard(&read_id("deliveryId", id)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+impl Deliveries {
+    /// The decision that a request carries.
+    async fn decision<D: DeserializeOwned>(&self, query: query::Raw, headers: &HeaderMap, body: Body) -> Result<D, Problem> {
+        Query::read(query, &[])?;
+        let too_large = Error::MessageTooLarge { limit: DECISION_BYTES };
+        let sent = body::json(headers, body, self.body_timeout, DECISION_BYTES, too_large).await?;
+        Ok(serde_json::from_slice(&sent).map_err(|error| invalid("body", format!("{error}")))?)
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Page<'p> {
+    deliveries: Vec<Told<'p>>,
+    next_page_token: Option<String>,
+}
+
+/// A delivery that was looked up.
+#[derive(Debug, Serialize)]
+struct Found<'f> {
+    delivery: Told<'f>,
+    attempts: Vec<ShownAttempt<'f>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Redriven {
+    redriven: usize,
+    more: bool,
+}
+
+/// A delivery as the face shows it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'s> {
+    id: String,
+    message_id: Option<&'s str>,
+    channel_id: &'s str,
+    endpoint: &'static str,
+    state: &'static str,
+    attempts: u32,
+    due_time: Option<String>,
+    accepted_at: Option<String>,
+}
+
+impl<'s> Told<'s> {
+    fn of(shown: &'s Shown) -> Self {
+        let delivery = &shown.delivery;
+        let time = |time: Timestamp| wire::to_rfc3339(&time);
+        Self {
+            id: shown.name.to_string(),
+            message_id: Some(shown.message_id()).filter(|id| !id.is_empty()),
+            channel_id: &delivery.channel_id,
+            endpoint: endpoint(delivery.id.endpoint),
+            state: name_of(delivery.progress.state),
+            attempts: delivery.progress.attempts,
+            due_time: Some(delivery.progress.due).filter(|due| *due != 0).map(clock::from_nanos).map(time),
+            accepted_at: shown.message.as_ref().and_then(|stored| stored.entry.accepted_at).map(time),
+        }
+    }
+}
