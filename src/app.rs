@@ -3,7 +3,7 @@
 use crate::browsers;
 use crate::channels::{self, Channels, declared};
 use crate::config::{self, Config, ConfigError, Problem};
-use crate::delivery::{self, Dispatcher};
+use crate::delivery::{self, Configurations, Dispatcher};
 use crate::feed::{self, Feed};
 use crate::inbox::{Inbox, Reuse};
 use crate::listener;
@@ -157,6 +157,11 @@ impl Gateway {
         let limits = limits(&config.limits);
         let inbox = Inbox::new(store.clone(), channels.clone(), limits, config.inbox.repeat_window).delivering(waiters.clone());
         let settings = delivery_settings(&config.delivery);
+        let _configurations = config.channels.tell_connectors.then(|| {
+            let (retries, in_flight) = (settings.retries.clone(), settings.in_flight);
+            let configurations = Configurations::new(&channels, client.clone(), retries, in_flight, stop.clone());
+            AbortOnDropHandle::new(tokio::spawn(configurations.run()))
+        });
         let dispatcher = Dispatcher::new(store.clone(), channels.clone(), client, settings, waiters, limits, stop.clone());
         let desk = dispatcher.desk();
         let dispatcher = AbortOnDropHandle::new(tokio::spawn(dispatcher.run()));

@@ -176,6 +176,8 @@ pub struct Channels {
     pub largest: Size,
     /// Channels on one page.
     pub page: usize,
+    /// True if connectors are told the attributes of their channels.
+    pub tell_connectors: bool,
     /// Channels that cannot be changed at run time, as they are written; `crate::channels` has the rules on them. They hold no
     /// secrets: those stand in files.
     pub declared: Vec<Table>,
@@ -581,6 +583,7 @@ impl Channels {
             max: r.number("channels.max", 1..=1_000_000),
             largest: r.size("channels.largest", Size::kib(1)..=Size::mib(1)),
             page: r.number("channels.page", 1..=500),
+            tell_connectors: r.flag("channels.tell_connectors"),
             declared: r.tables("channels.declared"),
         }
     }

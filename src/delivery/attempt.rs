@@ -27,7 +27,7 @@ const LATE: HeaderName = HeaderName::from_static("cim-late");
 /// Where an address without a path leads.
 const PATH: &str = "/message/receive";
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What attempts need.
 #[derive(Debug)]
@@ -203,7 +203,7 @@ pub(super) fn endpoint(channel: &pb::Channel, which: Endpoint) -> Option<&pb::En
 }
 
 /// The secrets of an endpoint, which were checked when it was registered.
-fn secrets(endpoint: &pb::Endpoint) -> Vec<Secret> {
+pub(super) fn secrets(endpoint: &pb::Endpoint) -> Vec<Secret> {
     let secrets = endpoint.signing_secrets.iter().flat_map(|secrets| &secrets.secrets);
     secrets.filter_map(|secret| Secret::parse(secret).ok()).collect()
 }

@@ -9,11 +9,14 @@
 //! The log is the queue. What is in memory can be lost at any instant: another process finds what is open in the log, and goes on. So
 //! a message is delivered at least once, with the same id on every attempt, and a message is first attempted only after every earlier
 //! one of its lane has been delivered, given up or parked.
+//!
+//! Beside that, connectors are told what their channels have for them: [`Configurations`].
 
 mod answer;
 mod attempt;
 mod bot;
 mod breaker;
+mod configurations;
 mod desk;
 mod dispatcher;
 mod lanes;
@@ -22,6 +25,7 @@ mod record;
 mod schedule;
 mod verdict;
 
+pub use configurations::Configurations;
 pub use desk::{DeliveryPage, Desk, REDRIVEN, Shown, Which};
 pub use dispatcher::Dispatcher;
 

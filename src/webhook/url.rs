@@ -50,9 +50,11 @@ impl Url {
 
     /// The same, with this path if it has none of its own: then its path is `/` or left out. The query stays.
     pub fn or_path(self, path: &str) -> Self {
-        if self.0.path() != "/" {
-            return self;
-        }
+        if self.0.path() == "/" { self.with_path(path) } else { self }
+    }
+
+    /// The same with another path, which begins with `/`. The query stays.
+    pub fn with_path(self, path: &str) -> Self {
         let query = self.0.query().map(|query| format!("?{query}")).unwrap_or_default();
         let mut parts = self.0.clone().into_parts();
         parts.path_and_query = format!("{path}{query}").parse().ok();

@@ -155,6 +155,19 @@ pub fn encode_attributes(attributes: &[pb::Attribute]) -> Vec<u8> {
     writer.into_text()
 }
 
+/// Writes what a connector is told of a channel, as it is documented, with the values of passwords: they are for it.
+pub fn encode_connector_configuration(service_identifier: &str, attributes: &[pb::Attribute]) -> Vec<u8> {
+    let exact = Exact::new();
+    let mut writer = Writer::new(&exact, 256);
+    writer.begin_object();
+    writer.member("serviceIdentifier", "\"serviceIdentifier\":", |writer| writer.text(service_identifier));
+    writer.member("connectorConfigurations", "\"connectorConfigurations\":", |writer| {
+        writer.list(attributes, pb::Attribute::write);
+    });
+    writer.end_object();
+    writer.into_text()
+}
+
 /// As [`normalise`], for a channel.
 pub fn normalise_channel(channel: &mut pb::Channel, bounds: &Bounds) -> Violations {
     channel::tidy(channel, bounds)

@@ -1,6 +1,7 @@
 //! Delivery to webhooks, with receivers that answer as they are told.
 
 mod bots;
+mod configurations;
 mod failures;
 mod letters;
 mod order;
