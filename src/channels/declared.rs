@@ -2,7 +2,7 @@
 //! in files, so that whoever shows a configuration shows none.
 
 use super::{Limits, declared_id, rules};
-use crate::pb;
+use crate::pb::{self, DisabledReason};
 use crate::violation::{Reason, Violation, Violations};
 use crate::wire;
 use serde_json::{Map, Value as Json};
@@ -78,6 +78,8 @@ impl Reading<'_> {
             ("declared", channel.declared),
             ("createTime", channel.create_time.is_some()),
             ("updateTime", channel.update_time.is_some()),
+            ("connector.disabledReason", is_reasoned(channel.connector.as_ref())),
+            ("bot.endpoint.disabledReason", is_reasoned(channel.bot.as_ref().and_then(|bot| bot.endpoint.as_ref()))),
         ] {
             if set {
                 output.add(path, Reason::Immutable, "is the gateway's to set");
@@ -164,6 +166,11 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+/// True if it is said why the gateway has disabled an endpoint.
+fn is_reasoned(endpoint: Option<&pb::Endpoint>) -> bool {
+    endpoint.is_some_and(|endpoint| endpoint.disabled_reason() != DisabledReason::Unspecified)
 }
 
 /// A value as JSON, its keys as they are.

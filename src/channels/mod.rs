@@ -10,7 +10,8 @@ mod rules;
 mod secrets;
 
 use crate::error::Error;
-use crate::pb;
+use crate::pb::store::Endpoint;
+use crate::pb::{self, DisabledReason};
 use crate::store::Registry;
 use crate::violation::{Reason, Violations};
 use crate::wire::{self, Bounds};
@@ -311,6 +312,26 @@ impl Channels {
         self.put(&present, channel).await
     }
 
+    /// Disables an endpoint of a channel that still has this etag: nothing is delivered to it until somebody enables it. Durable; only
+    /// a declared channel, which the configuration says all about, has the endpoint enabled again after the next start. False if the
+    /// channel was changed meanwhile, or is gone, and for an endpoint that is disabled or not there: then nothing is done.
+    pub async fn disable(&self, id: &str, which: Endpoint, etag: &str, reason: DisabledReason) -> Result<bool, Error> {
+        let _changing = self.shared.changing.lock().await;
+        let present = self.snapshot();
+        let Some(former) = present.by_id(id).filter(|channel| channel.etag == etag) else { return Ok(false) };
+        let mut channel = pb::Channel::clone(former);
+        let endpoint = match which {
+            Endpoint::Connector => channel.connector.as_mut(),
+            Endpoint::Bot => channel.bot.as_mut().and_then(|bot| bot.endpoint.as_mut()),
+            Endpoint::Unspecified => None,
+        };
+        let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.disabled) else { return Ok(false) };
+        endpoint.disabled = true;
+        endpoint.set_disabled_reason(reason);
+        self.put(&present, channel).await?;
+        Ok(true)
+    }
+
     /// Removes a channel, durably. If an etag is given, it must be the channel's.
     pub async fn delete(&self, id: &str, etag: Option<&str>) -> Result<(), Error> {
         let _changing = self.shared.changing.lock().await;
@@ -334,8 +355,10 @@ impl Channels {
         }
         // Made of nothing of the channel: what follows from a secret would tell of it.
         channel.etag = Uuid::new_v4().simple().to_string();
-        channel.update_time = Some(wire::now());
-        self.shared.registry.put_channel(&channel).await?;
+        if !channel.declared {
+            channel.update_time = Some(wire::now());
+            self.shared.registry.put_channel(&channel).await?;
+        }
         let channel = Arc::new(channel);
         self.shared.snapshot.send_replace(Arc::new(present.with(channel.clone())));
         tracing::info!(

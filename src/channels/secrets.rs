@@ -1,7 +1,7 @@
-//! What of a channel is never shown, and how it stays when a client sends back what it was shown.
+//! What of a channel is never shown or only the gateway's to set, and how it stays when a client sends back what it was shown.
 
 use super::rules::{is_password, is_unset};
-use crate::pb;
+use crate::pb::{self, DisabledReason};
 use sha2::{Digest as _, Sha256};
 
 /// The channel without its secrets: of signing secrets only the digests are there, and the values of passwords are unset.
@@ -17,15 +17,18 @@ pub(super) fn shown(channel: &pb::Channel) -> pb::Channel {
     shown
 }
 
-/// Lets stay what a client left out because it was not shown: signing secrets of an endpoint, and values of passwords.
+/// Lets stay what a client left out because it was not shown: signing secrets of an endpoint, and values of passwords; and why the
+/// gateway has disabled an endpoint, unless it is enabled.
 pub(super) fn keep(channel: &mut pb::Channel, former: &pb::Channel) {
     let former_bot = former.bot.as_ref().and_then(|bot| bot.endpoint.as_ref());
     let bot = channel.bot.as_mut().and_then(|bot| bot.endpoint.as_mut());
     for (endpoint, former) in [(channel.connector.as_mut(), former.connector.as_ref()), (bot, former_bot)] {
-        if let (Some(endpoint), Some(former)) = (endpoint, former)
-            && endpoint.signing_secrets.is_none()
-        {
+        let (Some(endpoint), Some(former)) = (endpoint, former) else { continue };
+        if endpoint.signing_secrets.is_none() {
             endpoint.signing_secrets.clone_from(&former.signing_secrets);
+        }
+        if endpoint.disabled && former.disabled {
+            endpoint.disabled_reason = former.disabled_reason;
         }
     }
     for attribute in channel.attributes.iter_mut().filter(|attribute| is_password(attribute)) {
@@ -40,6 +43,7 @@ pub(super) fn keep(channel: &mut pb::Channel, former: &pb::Channel) {
 pub(super) fn drop_output(channel: &mut pb::Channel) {
     for endpoint in endpoints(channel) {
         endpoint.signing_secret_digests.clear();
+        endpoint.set_disabled_reason(DisabledReason::Unspecified);
     }
     channel.declared = false;
     channel.create_time = None;

@@ -1,6 +1,7 @@
 //! The registry, from its use case down: what is accepted, what is shown, what stays.
 
 use super::*;
+use crate::pb::store::Endpoint as Which;
 use crate::pb::{Attribute, Bot, BotFormat, ChannelMode, DeliveryOrder, DeliverySettings, Endpoint, SigningSecrets, ValueType};
 use crate::samples::{self, LIMITS};
 use crate::store;
@@ -132,11 +133,18 @@ fn what_only_the_gateway_sets_is_passed_over() {
         etag: "mine".into(),
         declared: true,
         create_time: Some(Timestamp { seconds: 1, nanos: 0 }),
-        connector: Some(Endpoint { signing_secret_digests: vec!["mine".into()], ..endpoint("https://a.example") }),
+        connector: Some(Endpoint {
+            signing_secret_digests: vec!["mine".into()],
+            disabled: true,
+            disabled_reason: DisabledReason::Gone.into(),
+            ..endpoint("https://a.example")
+        }),
         ..simple("support")
     };
     let created = channels.creates(forged);
     assert!(created.id != "mine" && created.etag != "mine" && !created.declared);
+    let connector = created.connector.clone().expect("is there");
+    assert_eq!((connector.disabled, connector.disabled_reason()), (true, DisabledReason::Unspecified));
     assert!(created.create_time.is_some_and(|time| time.seconds > 1));
     assert_eq!(created.connector.map(|connector| connector.signing_secret_digests), Some(Vec::new()));
 }
@@ -736,4 +744,69 @@ fn what_is_declared_and_registered_too_is_told_at_the_start() {
         a.id, b.id
     );
     assert_eq!(error.to_string(), expected);
+}
+
+fn disable(channels: &Channels, channel: &pb::Channel, which: Which) -> Result<bool, Error> {
+    now_done(channels.disable(&channel.id, which, &channel.etag, DisabledReason::Gone))
+}
+
+fn state_of(channel: &pb::Channel) -> (bool, DisabledReason) {
+    channel.connector.as_ref().map(|connector| (connector.disabled, connector.disabled_reason())).expect("has a connector")
+}
+
+#[test]
+fn an_endpoint_that_is_disabled_stays_so_with_its_reason_until_somebody_enables_it() {
+    let registry = Arc::new(Memory::new(1));
+    let open = || now_done(Channels::open(registry.clone(), Vec::new(), settings(9))).expect("nothing contradicts it");
+    let channels = open();
+    let created = channels.creates(full());
+    assert_eq!(disable(&channels, &created, Which::Connector), Ok(true));
+    let gone = (true, DisabledReason::Gone);
+    let shown = |channels: &Channels| channels.channel(Key::Id(&created.id)).expect("is there");
+    assert_eq!(state_of(&shown(&channels)), gone);
+    assert_ne!(shown(&channels).etag, created.etag);
+    assert_eq!(channels.secrets_of("support"), SECRETS);
+
+    let again = open();
+    assert_eq!(state_of(&shown(&again)), gone, "it is durable");
+    let sent_back = pb::Channel { name: "Help".into(), ..shown(&again) };
+    assert_eq!(state_of(&again.changes(sent_back, &[]).expect("can be changed")), gone);
+    let elsewhere = pb::Channel { id: created.id.clone(), connector: Some(endpoint("https://b.example")), ..Default::default() };
+    assert_eq!(state_of(&again.changes(elsewhere.clone(), &["connector.uri"]).expect("can be changed")), gone);
+    let enabled = again.changes(elsewhere, &["connector.disabled"]).expect("can be changed");
+    assert_eq!(state_of(&enabled), (false, DisabledReason::Unspecified));
+    let by_hand = pb::Channel { connector: Some(Endpoint { disabled: true, ..endpoint("https://b.example") }), ..enabled };
+    let by_hand = again.changes(by_hand, &["connector.disabled"]).expect("can be changed");
+    assert_eq!(state_of(&by_hand), (true, DisabledReason::Unspecified));
+}
+
+#[test]
+fn an_endpoint_is_disabled_only_as_it_was_known() {
+    let channels = samples::channels(false);
+    let created = channels.creates(pb::Channel { bot: None, ..full() });
+    assert_eq!(disable(&channels, &created, Which::Bot), Ok(false), "there is none");
+    let renamed = channels.changes(pb::Channel { name: "Help".into(), ..created.clone() }, &["name"]).expect("can be changed");
+    assert_eq!(disable(&channels, &created, Which::Connector), Ok(false), "it was changed meanwhile");
+    assert_eq!(disable(&channels, &renamed, Which::Connector), Ok(true));
+    let disabled = channels.channel(Key::Id(&created.id)).expect("is there");
+    assert_eq!(disable(&channels, &disabled, Which::Connector), Ok(false), "it is already");
+    now_done(channels.delete(&created.id, None)).expect("can be removed");
+    assert_eq!(disable(&channels, &disabled, Which::Connector), Ok(false), "it is gone");
+}
+
+#[test]
+fn an_endpoint_of_a_declared_channel_is_disabled_until_the_next_start() {
+    let toml = "[[declared]]\nservice_identifier = \"shop\"\nchannel_type = \"SMS\"\nconnector = { uri = \"https://a.example\" }";
+    let registry = Arc::new(Memory::new(1));
+    let open = || {
+        let channels = declared(toml).expect("keeps every rule");
+        now_done(Channels::open(registry.clone(), channels, settings(9))).expect("nothing contradicts it")
+    };
+    let channels = open();
+    let shown = |channels: &Channels| channels.channel(Key::ServiceIdentifier("shop")).expect("is there");
+    assert_eq!(disable(&channels, &shown(&channels), Which::Connector), Ok(true));
+    assert_eq!((state_of(&shown(&channels)), shown(&channels).update_time), ((true, DisabledReason::Gone), None));
+    assert_eq!(state_of(&shown(&open())), (false, DisabledReason::Unspecified));
+    let forged = declared(&toml.replace(" }", ", disabled_reason = \"GONE\" }")).expect_err("is not to be said");
+    assert_eq!(forged, ["channels.declared[0].connector.disabled_reason is the gateway's to set"]);
 }

@@ -9,6 +9,7 @@ use super::verdict::Verdict;
 use crate::channels::{Channels, Snapshot};
 use crate::message::Limits;
 use crate::outcomes::Waiters;
+use crate::pb::DisabledReason;
 use crate::pb::store::DeliveryState;
 use crate::store::{self, Deliveries, Delivery, DeliveryId, Store, Wanted};
 use crate::webhook::Client;
@@ -216,7 +217,7 @@ impl Dispatcher {
                     self.waiters.not_soon(held_up.planned_at);
                 }
                 if decision.disable {
-                    self.disable(&start);
+                    self.disable(&start.key);
                 }
                 self.tell(&start, &decided, &decision);
                 self.records.spawn(self.recorder.clone().record(start, decided, decision));
@@ -224,11 +225,22 @@ impl Dispatcher {
         }
     }
 
-    /// An endpoint that says that it is gone is not called any more, until its channel changes.
-    fn disable(&mut self, start: &Start) {
-        let channel = &start.key.channel_id;
-        tracing::error!(channel, endpoint = ?start.key.endpoint, "the webhook says that it is gone; nothing is delivered to it until its channel changes");
-        self.lanes.changed(&start.key, false, Instant::now());
+    /// An endpoint that says that it is gone is not called any more, until somebody enables it.
+    fn disable(&mut self, key: &EndpointKey) {
+        let EndpointKey { channel_id: channel, endpoint } = key.clone();
+        tracing::error!(channel, ?endpoint, "the webhook says that it is gone; nothing is delivered to it until it is enabled");
+        self.lanes.changed(key, false, Instant::now());
+        let Some(etag) = self.etags.get(&channel).cloned() else { return };
+        let (channels, stop) = (self.sender.channels.clone(), self.stop.clone());
+        self.records.spawn(async move {
+            while let Err(error) = channels.disable(&channel, endpoint, &etag, DisabledReason::Gone).await {
+                tracing::warn!(channel, error = &error as &dyn std::error::Error, "that a webhook is gone cannot be stored yet");
+                tokio::select! {
+                    () = sleep(PATIENCE) => {}
+                    () = stop.cancelled() => return,
+                }
+            }
+        });
     }
 
     fn tell(&self, start: &Start, decided: &Decided, decision: &Decision) {

@@ -36,6 +36,7 @@ fields!(pb::Channel {
 fields!(pb::Endpoint {
     "uri" => uri: Word;
     "disabled" => disabled: Flag;
+    "disabledReason" => disabled_reason: Name<pb::DisabledReason>;
     "signingSecrets" => signing_secrets: Secrets;
     "signingSecretDigests" => signing_secret_digests: TextList;
 });
@@ -85,6 +86,10 @@ closed!(pb::Channel, pb::Endpoint, pb::Bot, pb::DeliverySettings);
 impl Names for pb::ChannelMode {
     const NAMES: &'static [(i32, &'static str)] =
         &[(Self::Bot as i32, "BOT"), (Self::Agent as i32, "AGENT"), (Self::Hybrid as i32, "HYBRID")];
+}
+
+impl Names for pb::DisabledReason {
+    const NAMES: &'static [(i32, &'static str)] = &[(Self::Gone as i32, "GONE")];
 }
 
 impl Names for pb::BotFormat {
@@ -282,9 +287,9 @@ mod tests {
     fn full() -> Json {
         json!({
             "id": "1", "serviceIdentifier": "shop", "name": "Shop", "channelType": "SMS", "mode": "AGENT", "defaultOutbound": true,
-            "connector": { "uri": "https://a.example", "disabled": true, "signingSecretDigests": ["9f86d081"] },
+            "connector": { "uri": "https://a.example", "disabled": true, "disabledReason": "GONE", "signingSecretDigests": ["9f86d081"] },
             "bot": {
-                "endpoint": { "uri": "https://b.example", "disabled": false, "signingSecretDigests": [] },
+                "endpoint": { "uri": "https://b.example", "disabled": false, "disabledReason": null, "signingSecretDigests": [] },
                 "format": "BOT", "id": "b", "name": "Bot",
             },
             "customerActivityTimeout": "300s", "delivery": { "timeout": "1.500s", "order": "STRICT" },

@@ -55,7 +55,7 @@ macro_rules! names {
 
 names! {
     SenderType, ValueType, ButtonMessageType, CarouselMessageType, ComponentType, ParameterType, DeliveryStatus, ItemType,
-    ChannelMode, BotFormat, DeliveryOrder,
+    ChannelMode, DisabledReason, BotFormat, DeliveryOrder,
 }
 
 /// How a value stands in JSON, by the name of its codec.

@@ -1,7 +1,11 @@
 //! Every row of the table of failures: whose fault it is, and what waits for it.
 
 use super::*;
+use crate::support::eventually;
 use crate::support::receiver::{Call, Reply};
+use cim_gateway::pb::get_channel_request::Key;
+use cim_gateway::pb::{DisabledReason, GetChannelRequest, UpdateChannelRequest};
+use prost_types::FieldMask;
 use std::collections::HashMap;
 
 /// Answers the first call of each message with a status, later ones with 200.
@@ -108,4 +112,50 @@ async fn an_address_that_is_not_allowed_is_never_called() {
     let sent = gateway.client().await.send(answers("shop", "ada", "hi")).await;
     assert_eq!(sent.outcome, None, "it is tried again, in case that the configuration changes");
     assert!(connector.pending().is_empty());
+}
+
+/// The connector of a channel, as the registry shows it.
+async fn shown(gateway: &Gateway, id: &str) -> Endpoint {
+    let mut channels = ChannelServiceClient::connect(format!("http://{}", gateway.grpc)).await.expect("can be connected to");
+    let request = GetChannelRequest { key: Some(Key::Id(id.into())) };
+    let found = soon("an answer to GetChannel", channels.get_channel(request)).await.expect("is there").into_inner();
+    found.channel.and_then(|channel| channel.connector).expect("has a connector")
+}
+
+#[tokio::test]
+async fn a_connector_that_is_gone_is_left_alone_over_restarts_until_somebody_enables_it() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let mut connector = Receiver::answering(|call| Reply::Status(if call.said() == "back" { 200 } else { 410 })).await;
+    let settings = gateway().set("store.embedded.data_dir", folder.path().display());
+    let first = settings.clone().start().await;
+    let registered = register(first.grpc, channel("shop", &connector)).await;
+    let client = first.client().await;
+    for text in ["1", "2"] {
+        client.send(answers("shop", "ada", text)).await;
+    }
+    let said: Vec<_> = connector.take(3).await.iter().map(Call::said).collect();
+    assert_eq!(said, ["CHANNEL_SESSION_STARTED", "1", "2"]);
+    eventually("the connector to be disabled", async || {
+        let connector = shown(&first, &registered.id).await;
+        connector.disabled.then(|| assert_eq!(connector.disabled_reason(), DisabledReason::Gone))
+    })
+    .await;
+    let waits = client.send(answers("shop", "ada", "back")).await;
+    assert_eq!(waits.outcome, None, "nobody is called");
+    drop(client);
+    first.stop().down().await;
+
+    let second = settings.start().await;
+    assert!(shown(&second, &registered.id).await.disabled);
+    let waits = second.client().await.send(answers("shop", "bob", "back")).await;
+    assert_eq!(waits.outcome, None, "nobody is called");
+    assert!(connector.pending().is_empty());
+    let mut channels = ChannelServiceClient::connect(format!("http://{}", second.grpc)).await.expect("can be connected to");
+    let enabled = Channel { id: registered.id, connector: Some(Endpoint::default()), ..Channel::default() };
+    let update_mask = Some(FieldMask { paths: vec!["connector.disabled".into()] });
+    let request = UpdateChannelRequest { channel: Some(enabled), update_mask };
+    soon("an answer to UpdateChannel", channels.update_channel(request)).await.expect("is changed");
+    let mut said: Vec<_> = connector.take(3).await.iter().map(Call::said).collect();
+    said.sort_unstable();
+    assert_eq!(said, ["CHANNEL_SESSION_STARTED", "back", "back"]);
 }
