@@ -105,7 +105,7 @@ impl Sender {
             .is_some_and(|channel| channel.delivery.as_ref().is_some_and(|delivery| delivery.order() == DeliveryOrder::Strict));
         let terms = Terms { strict, expired: age >= self.settings.max_age, once };
         let mut decided = Decided {
-            verdict: Verdict::Refused,
+            verdict: Verdict::NotCalled,
             terms,
             attempt: Attempt { began_at: Some(began_at), ..Attempt::default() },
             report: Report::default(),
@@ -113,7 +113,6 @@ impl Sender {
             stored,
         };
         if once && age >= TYPING_LASTS {
-            decided.verdict = Verdict::MessageFailed { retry_after: None };
             decided.attempt.failure = "it is too old to be of use".into();
             return decided;
         }

@@ -117,7 +117,7 @@ impl Next {
             // It has no such path: it does not want to know.
             (_, Ok(Answer { status: 404 | 405, .. })) => Self::Done,
             (Verdict::EndpointFailed { retry_after } | Verdict::MessageFailed { retry_after }, _) => Self::Again(retry_after),
-            (Verdict::Delivered | Verdict::Accepted | Verdict::Refused | Verdict::Gone, _) => Self::Done,
+            (Verdict::Delivered | Verdict::Accepted | Verdict::Refused | Verdict::Gone | Verdict::NotCalled, _) => Self::Done,
         }
     }
 }

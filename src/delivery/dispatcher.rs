@@ -209,7 +209,9 @@ impl Dispatcher {
         match end {
             End::Postponed => self.lanes.postponed(&start, now, now + PATIENCE),
             End::Settled => {
-                self.lanes.finished(&start, &Verdict::Refused, now, 0.0, Terms::default());
+                // Who waits is not told: whoever has settled it knows what became of it.
+                self.waiters.not_soon(start.delivery.id.planned_at);
+                self.lanes.finished(&start, &Verdict::NotCalled, now, 0.0, Terms::default());
             }
             End::Decided(decided) => {
                 let decision = self.lanes.finished(&start, &decided.verdict, now, fastrand::f64(), decided.terms);
@@ -282,4 +284,69 @@ fn due(delivery: &Delivery) -> Instant {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let due = Duration::from_nanos(u64::try_from(delivery.progress.due).unwrap_or(0));
     Instant::now() + due.saturating_sub(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcomes::Patience;
+    use crate::pb::store::{self, Endpoint, Entry};
+    use crate::samples;
+    use crate::store::Position;
+    use crate::store::memory::Memory;
+    use crate::webhook;
+    use serde_json::json;
+
+    /// A dispatcher of a store, which calls nobody.
+    fn dispatcher(store: Arc<dyn Store>, waiters: Waiters) -> Dispatcher {
+        let second = Duration::from_secs(1);
+        let client = webhook::Client::new(webhook::Settings {
+            timeout: second,
+            connect_timeout: second,
+            max_response: 1 << 10,
+            max_response_head: 8 << 10,
+            max_response_headers: 10,
+            max_idle_per_host: 0,
+            idle_timeout: second,
+            max_lookups: 1,
+            allow: Vec::new(),
+            tls: webhook::Tls::default(),
+        });
+        let settings = Settings {
+            retries: vec![second],
+            hold: second,
+            parked: 1,
+            max_age: second,
+            in_flight: 1,
+            in_flight_in_all: 1,
+            lane_window: 1,
+            breaker_failures: 1,
+            breaker_pause: second,
+            breaker_longest_pause: second,
+            gone: 1,
+            excerpt: 0,
+        };
+        let (client, stop) = (client.expect("reads no files"), CancellationToken::new());
+        Dispatcher::new(store, samples::channels(false), client, settings, waiters, samples::LIMITS, stop)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_what_somebody_else_has_settled_waits_no_longer() {
+        let memory = Arc::new(Memory::new(1 << 20));
+        let planned = store::Delivery { channel_id: "c".into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
+        let message = Some(samples::message(json!({})));
+        let entry = Entry { message, deliveries: vec![planned], ..Entry::default() };
+        let stored = memory.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("is stored").remove(0);
+        let waiters = Waiters::new(1);
+        let mut dispatcher = dispatcher(memory, waiters.clone());
+        dispatcher.follow().await;
+        let now = Instant::now();
+        dispatcher.lanes.wake(now);
+        let start = dispatcher.lanes.next(now).expect("it is due");
+        assert_eq!(start.delivery.id.planned_at, Position(1));
+        let ends = async { dispatcher.ended(Ended { start, end: End::Settled }) };
+        let (outcome, ()) = tokio::join!(waiters.outcome(&stored, Patience::asked(Duration::from_secs(30))), ends);
+        assert_eq!((outcome, now.elapsed()), (None, Duration::ZERO));
+        assert_eq!(dispatcher.lanes.in_flight(), 0);
+    }
 }

@@ -345,7 +345,7 @@ impl Lanes {
         None
     }
 
-    /// An attempt has ended. `strict` tells that the channel parks nothing, `expired` that the message is too old for another attempt,
+    /// An attempt has ended, or was not made because there was nothing to attempt any more. `strict` tells that the channel parks nothing, `expired` that the message is too old for another attempt,
     /// `once` that it is not worth one.
     pub(super) fn finished(
         &mut self,
@@ -369,14 +369,17 @@ impl Lanes {
         let was_closed = state.breaker.is_closed();
         match verdict {
             Verdict::EndpointFailed { retry_after } => state.breaker.failed(&self.rules.breaker, now, chance, *retry_after),
-            _ => state.breaker.worked(),
-        }
-        if *verdict == Verdict::Gone {
-            if !state.gone.contains(id) {
-                state.gone.push(*id);
+            Verdict::NotCalled => state.breaker.undecided(now),
+            Verdict::Gone => {
+                state.breaker.worked();
+                if !state.gone.contains(id) {
+                    state.gone.push(*id);
+                }
             }
-        } else if !matches!(verdict, Verdict::EndpointFailed { .. }) {
-            state.gone.clear();
+            Verdict::Delivered | Verdict::Accepted | Verdict::MessageFailed { .. } | Verdict::Refused => {
+                state.breaker.worked();
+                state.gone.clear();
+            }
         }
         let disable = state.gone.len() >= self.rules.gone;
         if let Some(at) = state.breaker.opens_again() {
@@ -385,15 +388,15 @@ impl Lanes {
         let opened = was_closed && !state.breaker.is_closed();
         let mut held_up = if opened { state.waiting() } else { Vec::new() };
 
-        let counts = !matches!(verdict, Verdict::EndpointFailed { .. });
+        let counts = !matches!(verdict, Verdict::EndpointFailed { .. } | Verdict::NotCalled);
         let attempts = progress.attempts.saturating_add(u32::from(counts));
         let parked = state.parked.contains_key(id);
         let lane = state.lanes.entry(*lane_of).or_default();
         let (next, due) = match verdict {
             Verdict::Delivered => (DeliveryState::Delivered, None),
             Verdict::Accepted => (DeliveryState::Accepted, None),
-            Verdict::Refused | Verdict::Gone => (DeliveryState::Failed, None),
-            Verdict::EndpointFailed { .. } | Verdict::MessageFailed { .. } if once => (DeliveryState::Discarded, None),
+            _ if once => (DeliveryState::Discarded, None),
+            Verdict::Refused | Verdict::Gone | Verdict::NotCalled => (DeliveryState::Failed, None),
             Verdict::EndpointFailed { .. } | Verdict::MessageFailed { .. } if expired => (DeliveryState::Failed, None),
             Verdict::EndpointFailed { retry_after } => {
                 let wait = self.rules.retries.wait(1, chance, *retry_after);
@@ -656,6 +659,10 @@ mod tests {
     const FAILED: Verdict = Verdict::MessageFailed { retry_after: None };
     const DOWN: Verdict = Verdict::EndpointFailed { retry_after: None };
 
+    /// Every way in which an attempt ends; the first one settles it.
+    const ENDINGS: [Verdict; 7] =
+        [Verdict::Delivered, Verdict::Accepted, FAILED, DOWN, Verdict::Refused, Verdict::Gone, Verdict::NotCalled];
+
     #[test]
     fn a_lane_goes_one_by_one_in_order() {
         let mut world = World::with((1..=3).map(|number| delivery("a", 1, number)));
@@ -850,17 +857,59 @@ mod tests {
         assert_eq!(numbers(&world.begun()), [3]);
     }
 
+    #[test]
+    fn a_probe_that_calls_nobody_leaves_the_breaker_as_it_is_and_another_follows() {
+        let mut world = World::with((1..=5).map(|lane| delivery("a", lane, lane)));
+        for _ in 0..3 {
+            let start = world.begun().remove(0);
+            world.end(&start, DOWN);
+        }
+        assert!(world.begun().is_empty(), "the breaker is open");
+        world.wait(10 * SECOND);
+        let probe = world.begin();
+        let decision = world.end(&probe, Verdict::NotCalled);
+        assert_eq!((decision.state, decision.attempts, decision.due), (DeliveryState::Failed, 0, None));
+        let other = world.begin();
+        assert_ne!(other.delivery.id, probe.delivery.id);
+        assert!(world.begun().is_empty(), "one at a time: it is a probe, too");
+        world.end(&other, DOWN);
+        assert!(world.begun().is_empty(), "the breaker is open again");
+    }
+
+    #[test]
+    fn what_calls_nobody_is_no_answer_between_those_that_say_gone() {
+        let mut world = World::with((1..=5).map(|number| delivery("a", 1, number)));
+        for (verdict, disables) in
+            [(Verdict::Gone, false), (Verdict::NotCalled, false), (Verdict::Gone, false), (DOWN, false), (Verdict::Gone, true)]
+        {
+            world.wait(10 * SECOND);
+            let start = world.begin();
+            assert_eq!(world.end(&start, verdict).disable, disables);
+        }
+    }
+
+    #[test]
+    fn typing_is_never_a_dead_letter() {
+        for verdict in [FAILED, DOWN, Verdict::Refused, Verdict::Gone, Verdict::NotCalled] {
+            let mut world = World::with([delivery("a", 1, 1)]);
+            let start = world.begin();
+            let once = Terms { once: true, ..Terms::default() };
+            let decision = world.lanes.finished(&start, &verdict, world.now, 0.5, once);
+            assert_eq!((decision.state, decision.due), (DeliveryState::Discarded, None), "{verdict:?}");
+        }
+    }
+
     #[derive(Debug, Clone)]
     enum Event {
         Arrive { channel: u8, lane: u64 },
-        End { which: usize, verdict: u8 },
+        End { which: usize, verdict: usize },
         Wait { seconds: u64 },
     }
 
     fn event() -> impl Strategy<Value = Event> {
         prop_oneof![
             3 => (0_u8..3, 1_u64..4).prop_map(|(channel, lane)| Event::Arrive { channel, lane }),
-            4 => (any::<usize>(), 0_u8..6).prop_map(|(which, verdict)| Event::End { which, verdict }),
+            4 => (any::<usize>(), 0_usize..ENDINGS.len()).prop_map(|(which, verdict)| Event::End { which, verdict }),
             1 => (0_u64..40).prop_map(|seconds| Event::Wait { seconds }),
         ]
     }
@@ -889,7 +938,7 @@ mod tests {
                     }
                     Event::End { which, verdict } if !running.is_empty() => {
                         let start = running.swap_remove(which % running.len());
-                        let verdict = [Verdict::Delivered, Verdict::Accepted, FAILED, DOWN, Verdict::Refused, Verdict::Gone][usize::from(verdict)].clone();
+                        let verdict = ENDINGS[verdict].clone();
                         let decision = world.end(&start, verdict);
                         let number = start.delivery.id.planned_at.0;
                         match decision.state {

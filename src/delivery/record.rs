@@ -54,7 +54,8 @@ impl Recorder {
         // It is open as long as an attempt is due.
         if due.is_some() {
             self.waiters.not_soon(id.planned_at);
-            return self.append(|_| Ok(vec![step_alone(step.clone())]), id).await;
+            self.append(|_| Ok(vec![step_alone(step.clone())]), id).await;
+            return;
         }
         let provider_id = report.provider_id.take();
         let outcome = outcome(state, report);
@@ -83,31 +84,32 @@ impl Recorder {
             }
             Ok(frame)
         };
-        self.append(make, id).await;
+        let is_durable = self.append(make, id).await;
         match outcome {
+            _ if !is_durable => self.waiters.not_soon(id.planned_at),
             Some(outcome) => self.waiters.known(id.planned_at, outcome),
             None => self.waiters.accepted(id.planned_at),
         }
     }
 
-    /// Appends the frame that `make` makes, unless the delivery is settled already.
-    async fn append(&self, make: impl Fn(&dyn Facts) -> Result<Frame, Violations> + Send + Sync, id: DeliveryId) {
+    /// Appends the frame that `make` makes, unless the delivery is settled already. True if it is durable.
+    async fn append(&self, make: impl Fn(&dyn Facts) -> Result<Frame, Violations> + Send + Sync, id: DeliveryId) -> bool {
         loop {
             let stage = Box::new(|facts: &dyn Facts| match facts.delivery(id) {
                 Some(delivery) if delivery.progress.is_open() => make(facts),
                 _ => Err(Violations::default()),
             });
             match self.sender.store.append(None, stage).await {
-                Ok(_) => return,
+                Ok(_) => return true,
                 // Somebody else has settled it.
-                Err(AppendError::Refused(_)) => return,
+                Err(AppendError::Refused(_)) => return false,
                 Err(AppendError::Store(error)) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the outcome of a delivery cannot be stored yet");
                 }
             }
             tokio::select! {
                 () = sleep(PATIENCE) => {}
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => return false,
             }
         }
     }

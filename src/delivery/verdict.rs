@@ -27,6 +27,9 @@ pub(super) enum Verdict {
     Refused,
     /// The receiver says that it is gone for good: never this message, and perhaps no other.
     Gone,
+    /// Nobody was called, and nobody will be: the message is not worth telling any more, or there is nobody to tell. It says nothing
+    /// about the endpoint.
+    NotCalled,
 }
 
 impl Verdict {

@@ -193,12 +193,14 @@ impl Core {
         Ok(frame)
     }
 
-    /// The deliveries with their messages, which go with the segment they stand in.
+    /// The deliveries with their messages, which go with the segment they stand in. What is ephemeral goes, too: it was of no use soon
+    /// after it was accepted.
     fn messages_of(&self, ids: &[DeliveryId]) -> Result<Vec<(DeliveryId, Stored)>, Error> {
         let mut messages = Vec::with_capacity(ids.len());
         for id in ids {
             let Some(delivery) = self.lookup(|lookup| lookup.delivery(*id))? else { continue };
-            messages.extend(self.entry(delivery.message)?.map(|stored| (*id, stored)));
+            let message = self.entry(delivery.message)?.filter(|stored| !stored.entry.ephemeral);
+            messages.extend(message.map(|stored| (*id, stored)));
         }
         Ok(messages)
     }

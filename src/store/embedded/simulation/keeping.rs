@@ -7,8 +7,8 @@ use super::dump::dump;
 use super::machine::small;
 use super::world::{End, World, scan};
 use crate::pb;
-use crate::pb::store::{Entry, Session, Submission};
-use crate::store::conformance::{Model, belonging, said};
+use crate::pb::store::{Endpoint, Entry, Session, Submission};
+use crate::store::conformance::{Model, belonging, planning, said};
 use crate::store::random::Random;
 use crate::store::{Delivery, Error, Facts, Filter, Frame, Name, Page, Position, Progress, SessionKey, Stored, message_of};
 use prost_types::Timestamp;
@@ -70,15 +70,18 @@ impl Kept {
         self.learn();
         let mut sessions: HashMap<&str, &Session> = HashMap::new();
         sessions.extend(self.all.iter().filter_map(|stored| stored.entry.session.as_ref()).map(|s| (s.id.as_str(), s)));
-        let model = Model(&self.all);
+        let (model, oldest) = (Model(&self.all), self.world.oldest());
         self.world.core().look(|facts| {
             for session in sessions.values().filter(|session| session.ended_at.is_none()) {
                 assert_tells(facts, &model, session);
             }
             for id in model.planned() {
-                // Dead letters go with the log.
+                // Dead letters and what is ephemeral go with the log.
                 let open = |delivery: Option<Delivery>| delivery.map(|it| it.progress).filter(Progress::is_open);
-                assert_eq!(open(facts.delivery(id)), open(model.delivery(id)), "{id:?} is open until it is settled");
+                let planned = self.all.iter().find(|stored| stored.position == id.planned_at).expect("is known");
+                let is_kept = !planned.entry.ephemeral || planned.position >= oldest;
+                let expected = open(model.delivery(id)).filter(|_| is_kept);
+                assert_eq!(open(facts.delivery(id)), expected, "{id:?} is open until it is settled");
             }
         });
         // What is to be delivered is still there.
@@ -159,6 +162,25 @@ fn a_session_that_was_carried_forward_goes_before_none_with_a_later_message() {
     assert!(meant.0.is_some() && meant.1.as_deref() == Some("late"), "{meant:?}");
 }
 
+/// What is to be delivered, and of no use soon.
+fn typing() -> Entry {
+    planning(Entry { ephemeral: true, ..said("typing") }, &[Endpoint::Connector])
+}
+
+#[test]
+fn what_is_ephemeral_goes_with_the_log_although_it_is_to_be_delivered() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut kept = Kept::new(random);
+    kept.append(vec![typing(), planning(said("kept"), &[Endpoint::Connector])]);
+    let ids = Model(&kept.all).planned();
+    kept.grow();
+    kept.world.keep_house();
+    assert!(kept.world.oldest() > Position(2), "nothing has gone");
+    let found = kept.world.core().look(|facts| [ids[0], ids[1]].map(|id| facts.delivery(id).is_some()));
+    assert_eq!(found, [false, true]);
+    kept.check();
+}
+
 /// What retention does is cut short in each of its operations: carrying forward, the mark, the files. An index from before may come
 /// back with a power loss.
 #[test]
@@ -168,6 +190,7 @@ fn a_crash_while_old_messages_go_loses_nothing_that_lives_on() {
     let mut crashes = 0;
     for nth in 1.. {
         let mut kept = Kept::new(&mut Random::new(seed));
+        kept.append(vec![typing()]);
         kept.grow();
         kept.world.machine.disk.crash_after(nth);
         kept.world.keep_house();
