@@ -12,26 +12,37 @@ use std::path::PathBuf;
   cim-gateway restore --config gateway.toml /backups/today
 
 The store must be new or empty. A new epoch begins after the last position of the backup: cursors that were given out before the \
-backup go on, those of what was accepted after it are refused as unknown.")]
+backup go on, those of what was accepted after it are refused as unknown.
+
+What was to be delivered to webhooks when the backup was made is held, for it may have gone out since, and with it what follows to \
+the same customers: until it is discarded or released by DeliveryService or at /v1/deliveries.")]
 pub(super) struct Options {
     #[command(flatten)]
     data_dir: DataDir,
     /// Folder of the backup
     #[arg(value_name = "FOLDER")]
     from: PathBuf,
+    /// Deliver what was to be delivered when the backup was made, at once: say so where nothing of it went out since, or where
+    /// that does no harm
+    #[arg(long)]
+    deliver: bool,
 }
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let config = options.data_dir.load()?.store.embedded;
+    let open_deliveries = if options.deliver { care::OpenDeliveries::GoOn } else { care::OpenDeliveries::AreHeld };
     let progress = Progress::new();
     let restored =
-        care::restore(&options.from, &config.data_dir, app::embedded_options(&config), &|restoring| match restoring {
-            care::Restoring::Copying { done, of } => {
-                progress.show(|| format!("copied {} of {}", Size::bytes(done), Size::bytes(of)));
+        care::restore(&options.from, &config.data_dir, app::embedded_options(&config), open_deliveries, &|restoring| {
+            match restoring {
+                care::Restoring::Copying { done, of } => {
+                    progress.show(|| format!("copied {} of {}", Size::bytes(done), Size::bytes(of)));
+                }
+                care::Restoring::Indexing(opening) => progress.opening(opening),
             }
-            care::Restoring::Indexing(opening) => progress.opening(opening),
         })?;
     drop(progress);
     let positions = output::positions(restored.oldest.0, restored.last.0);
-    output::print(format!("{positions}, {}\n", Size::bytes(restored.bytes)))
+    let held = if restored.held { "what was to be delivered is held until it is released or discarded\n" } else { "" };
+    output::print(format!("{positions}, {}\n{held}", Size::bytes(restored.bytes)))
 }

@@ -26,6 +26,8 @@ pub struct Shown {
     pub delivery: Delivery,
     /// The entry with its message.
     pub message: Option<Stored>,
+    /// True if it is not attempted before what is held is released.
+    pub held: bool,
 }
 
 impl Shown {
@@ -60,13 +62,22 @@ pub struct Which {
 #[derive(Debug, Clone)]
 pub struct Desk {
     store: Arc<dyn Store>,
-    withdrawn: mpsc::UnboundedSender<Delivery>,
+    rulings: mpsc::UnboundedSender<Ruling>,
+}
+
+/// What somebody has decided at the desk.
+#[derive(Debug)]
+pub(super) enum Ruling {
+    /// A delivery is discarded.
+    Discarded(Delivery),
+    /// Nothing is held any more.
+    Released,
 }
 
 impl Desk {
-    /// A desk before `store`. What is discarded is also said to `withdrawn`.
-    pub(super) const fn new(store: Arc<dyn Store>, withdrawn: mpsc::UnboundedSender<Delivery>) -> Self {
-        Self { store, withdrawn }
+    /// A desk before `store`. What is decided is written there, and then told by `rulings`.
+    pub(super) const fn new(store: Arc<dyn Store>, rulings: mpsc::UnboundedSender<Ruling>) -> Self {
+        Self { store, rulings }
     }
 
     /// A desk at which nobody listens.
@@ -83,7 +94,9 @@ impl Desk {
 
     async fn shown(&self, delivery: Delivery) -> Result<Shown, Error> {
         let message = self.store.entry(delivery.message).await?;
-        Ok(Shown { name: DeliveryName { log: self.store.number(), id: delivery.id }, delivery, message })
+        let is_old = self.store.held_before().is_some_and(|before| delivery.id.planned_at < before);
+        let held = is_old && delivery.progress.is_open();
+        Ok(Shown { name: DeliveryName { log: self.store.number(), id: delivery.id }, delivery, message, held })
     }
 
     /// An open delivery or a dead letter, by its id, and the attempts that were made.
@@ -193,7 +206,14 @@ impl Desk {
         let appended = self.append(entry, |facts| facts.delivery(delivery.id).is_some()).await?;
         // Whoever was faster has settled it.
         appended.ok_or_else(|| Error::DeliveryNotFound { id: id.to_owned() })?;
-        let _stopped = self.withdrawn.send(delivery);
+        let _stopped = self.rulings.send(Ruling::Discarded(delivery));
+        Ok(())
+    }
+
+    /// Lets everything that is held go on, durably. A repeat does nothing.
+    pub async fn release(&self) -> Result<(), Error> {
+        self.store.release().await?;
+        let _stopped = self.rulings.send(Ruling::Released);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::attempt::{Decided, End, Ended, Sender, endpoint};
-use super::desk::Desk;
+use super::desk::{Desk, Ruling};
 use super::lanes::{Decision, EndpointKey, Lanes, Prospect, Start, Terms};
 use super::record::Recorder;
 use super::verdict::Verdict;
@@ -44,9 +44,9 @@ pub struct Dispatcher {
     /// Bounded by the attempts in flight.
     endings: mpsc::UnboundedReceiver<Ended>,
     records: JoinSet<()>,
-    /// What somebody has settled at the desk.
-    withdrawn: mpsc::UnboundedReceiver<Delivery>,
-    withdrawing: mpsc::UnboundedSender<Delivery>,
+    /// What somebody has decided at the desk.
+    rulings: mpsc::UnboundedReceiver<Ruling>,
+    ruling: mpsc::UnboundedSender<Ruling>,
     stop: CancellationToken,
 }
 
@@ -61,20 +61,26 @@ impl Dispatcher {
         limits: Limits,
         stop: CancellationToken,
     ) -> Self {
-        let lanes = Lanes::new(settings.rules());
+        let held_before = store.held_before();
+        if held_before.is_some() {
+            tracing::warn!(
+                "the store was restored from a backup: what was to be delivered then is held until it is released or discarded"
+            );
+        }
+        let lanes = Lanes::new(settings.rules()).holding(held_before);
         let sender = Arc::new(Sender { store, channels, client, settings });
         let recorder = Recorder { sender: sender.clone(), waiters: waiters.clone(), limits, stop: stop.clone() };
         let (ended, endings) = mpsc::unbounded_channel();
         let followed = DeliveryId::NONE;
         let (etags, records) = Default::default();
-        let (withdrawing, withdrawn) = mpsc::unbounded_channel();
+        let (ruling, rulings) = mpsc::unbounded_channel();
         let behind = true;
-        Self { sender, recorder, waiters, lanes, followed, behind, etags, ended, endings, records, withdrawn, withdrawing, stop }
+        Self { sender, recorder, waiters, lanes, followed, behind, etags, ended, endings, records, rulings, ruling, stop }
     }
 
     /// The desk at which somebody may decide about what is delivered here.
     pub fn desk(&self) -> Desk {
-        Desk::new(self.sender.store.clone(), self.withdrawing.clone())
+        Desk::new(self.sender.store.clone(), self.ruling.clone())
     }
 
     /// Delivers until told to stop; then it begins nothing more, and ends once what is under way has ended and is written down.
@@ -98,10 +104,13 @@ impl Dispatcher {
                         self.ended(ended);
                     }
                 }
-                Some(delivery) = self.withdrawn.recv() => {
-                    self.waiters.not_soon(delivery.id.planned_at);
-                    self.lanes.withdraw(&delivery, Instant::now());
-                }
+                Some(ruling) = self.rulings.recv() => match ruling {
+                    Ruling::Discarded(delivery) => {
+                        self.waiters.not_soon(delivery.id.planned_at);
+                        self.lanes.withdraw(&delivery, Instant::now());
+                    }
+                    Ruling::Released => self.lanes.release(Instant::now()),
+                },
                 Ok(()) = channels.changed() => {
                     let snapshot = channels.borrow_and_update().clone();
                     self.channels_changed(&snapshot);

@@ -15,7 +15,7 @@ use super::breaker::{Breaker, BreakerRules};
 use super::schedule::Schedule;
 use super::verdict::Verdict;
 use crate::pb::store::{DeliveryState, Endpoint};
-use crate::store::{Delivery, DeliveryId};
+use crate::store::{Delivery, DeliveryId, Position};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::time::Duration;
@@ -194,12 +194,32 @@ pub(super) struct Lanes {
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     /// Lanes of which the log has more than memory.
     missing: Vec<Missing>,
+    /// What was planned before it is held: it is not attempted, and holds its lane up.
+    held_before: Option<Position>,
 }
 
 impl Lanes {
     pub(super) fn new(rules: Rules) -> Self {
         let (endpoints, turns, timers, missing) = Default::default();
-        Self { rules, endpoints, turns, in_flight: 0, timers, missing }
+        Self { rules, endpoints, turns, in_flight: 0, timers, missing, held_before: None }
+    }
+
+    /// Holds what was planned before a position, from the beginning on.
+    pub(super) fn holding(self, held_before: Option<Position>) -> Self {
+        Self { held_before, ..self }
+    }
+
+    /// Holds nothing any more.
+    pub(super) fn release(&mut self, now: Instant) {
+        self.held_before = None;
+        for (key, state) in &self.endpoints {
+            for (lane_of, lane) in &state.lanes {
+                let head = lane.queue.front().filter(|_| !lane.in_flight);
+                self.timers.extend(head.map(|head| Reverse((head.due.max(now), Timer::Head(key.clone(), *lane_of)))));
+            }
+            let parked = state.parked.iter().filter(|(_, parked)| !parked.in_flight);
+            self.timers.extend(parked.map(|(id, parked)| Reverse((parked.item.due.max(now), Timer::Parked(key.clone(), *id)))));
+        }
     }
 
     /// Attempts that are under way.
@@ -229,6 +249,7 @@ impl Lanes {
         let heads = lane.queue.is_empty() && !lane.in_flight;
         let held_up = lane.queue.front().is_some_and(|head| head.failing_since.is_some());
         lane.queue.push_back(item);
+        let held_up = held_up || lane.queue.front().is_some_and(|head| is_held(self.held_before, head.delivery.id));
         let prospect = if state.enabled && state.breaker.is_closed() && !held_up { Prospect::Soon } else { Prospect::NotSoon };
         if heads {
             self.timers.push(Reverse((due, Timer::Head(key, lane_of))));
@@ -289,6 +310,7 @@ impl Lanes {
                         && !parked.in_flight
                         && !parked.queued
                         && parked.item.due <= now
+                        && !is_held(self.held_before, id)
                     {
                         parked.queued = true;
                         state.ready.push_back(Ready::Parked(id));
@@ -305,7 +327,7 @@ impl Lanes {
         let Some(lane) = state.lanes.get_mut(&lane_of) else { return };
         let Some(head) = lane.queue.front() else { return };
         // An older timer of the lane may have come first.
-        if lane.in_flight || lane.queued || head.due > now {
+        if lane.in_flight || lane.queued || head.due > now || is_held(self.held_before, head.delivery.id) {
             return;
         }
         lane.queued = true;
@@ -535,6 +557,10 @@ impl Lanes {
     }
 }
 
+fn is_held(held_before: Option<Position>, id: DeliveryId) -> bool {
+    held_before.is_some_and(|before| id.planned_at < before)
+}
+
 /// What else decides about a delivery whose attempt has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Terms {
@@ -572,7 +598,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Position, Progress};
+    use crate::store::Progress;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -874,6 +900,35 @@ mod tests {
         assert!(world.begun().is_empty(), "one at a time: it is a probe, too");
         world.end(&other, DOWN);
         assert!(world.begun().is_empty(), "the breaker is open again");
+    }
+
+    #[test]
+    fn what_is_held_holds_its_lane_up_until_it_is_discarded_or_all_is_released() {
+        let mut world = World::new();
+        world.lanes = Lanes::new(rules()).holding(Some(Position(10)));
+        let parked = Delivery { progress: Progress { state: DeliveryState::Parked, ..Progress::PLANNED }, ..delivery("a", 1, 1) };
+        for held in [parked.clone(), delivery("a", 2, 2), delivery("a", 3, 3), delivery("a", 3, 4)] {
+            assert_eq!(world.arrive(held), Prospect::NotSoon);
+        }
+        assert_eq!(world.arrive(delivery("a", 1, 10)), Prospect::Soon, "what is parked holds nothing up");
+        assert_eq!(world.arrive(delivery("a", 2, 11)), Prospect::NotSoon);
+        let start = world.begin();
+        assert_eq!(start.delivery.id.planned_at.0, 10);
+        world.end(&start, Verdict::Delivered);
+        world.wait(3600 * SECOND);
+        assert!(world.begun().is_empty());
+
+        world.lanes.withdraw(&delivery("a", 2, 2), world.now);
+        let start = world.begin();
+        assert_eq!(start.delivery.id.planned_at.0, 11);
+        world.end(&start, Verdict::Delivered);
+        assert!(world.begun().is_empty());
+
+        world.lanes.release(world.now);
+        let begun = world.begun();
+        assert_eq!(numbers(&begun).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([1, 3]));
+        begun.iter().for_each(|start| drop(world.end(start, Verdict::Delivered)));
+        assert_eq!(numbers(&world.begun()), [4]);
     }
 
     #[test]

@@ -65,6 +65,7 @@ fn told(shown: &Shown) -> pb::Delivery {
         attempts: delivery.progress.attempts,
         due_time: (due != 0).then(|| clock::from_nanos(due)),
         accepted_at: shown.message.as_ref().and_then(|stored| stored.entry.accepted_at),
+        held: shown.held,
     }
 }
 
@@ -124,5 +125,13 @@ impl DeliveryService for Deliveries {
     ) -> Result<Response<pb::DiscardDeliveryResponse>, Status> {
         self.desk.discard(&request.into_inner().id).await.map_err(|error| status(&error))?;
         Ok(Response::new(pb::DiscardDeliveryResponse {}))
+    }
+
+    async fn release_deliveries(
+        &self,
+        _request: Request<pb::ReleaseDeliveriesRequest>,
+    ) -> Result<Response<pb::ReleaseDeliveriesResponse>, Status> {
+        self.desk.release().await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::ReleaseDeliveriesResponse {}))
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn routes(desk: Desk, settings: &Settings) -> Routes {
     vec![
         ("/v1/deliveries", get(list).with_state(deliveries.clone())),
         ("/v1/deliveries/redrive", post(redrive_all).with_state(deliveries.clone())),
+        ("/v1/deliveries/release", post(release).with_state(deliveries.clone())),
         ("/v1/deliveries/{deliveryId}", get(delivery).with_state(deliveries.clone())),
         ("/v1/deliveries/{deliveryId}/redrive", post(redrive).with_state(deliveries.clone())),
         ("/v1/deliveries/{deliveryId}/discard", post(discard).with_state(deliveries)),
@@ -117,6 +118,17 @@ async fn redrive_all(
     Ok(json(view::json(&Redriven { redriven, more })))
 }
 
+async fn release(
+    State(deliveries): State<Deliveries>,
+    query: query::Raw,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Plain {} = deliveries.decision(query, &headers, body).await?;
+    deliveries.desk.release().await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 async fn discard(
     State(deliveries): State<Deliveries>,
     id: Id,
@@ -171,6 +183,7 @@ struct Told<'s> {
     attempts: u32,
     due_time: Option<String>,
     accepted_at: Option<String>,
+    held: bool,
 }
 
 impl<'s> Told<'s> {
@@ -186,6 +199,7 @@ impl<'s> Told<'s> {
             attempts: delivery.progress.attempts,
             due_time: Some(delivery.progress.due).filter(|due| *due != 0).map(clock::from_nanos).map(time),
             accepted_at: shown.message.as_ref().and_then(|stored| stored.entry.accepted_at).map(time),
+            held: shown.held,
         }
     }
 }

@@ -12,6 +12,7 @@ use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Version of the control file. In version 1 a log had one epoch, from its first position on; up to version 2 there were no channels,
 /// up to version 3 no bookmarks.
@@ -98,6 +99,8 @@ pub(crate) struct Control {
     pub(crate) key: HashKey,
     /// Its histories.
     pub(crate) epochs: Epochs,
+    /// As [`Self::held`]; 0 for none.
+    held: AtomicU64,
 }
 
 impl Control {
@@ -149,7 +152,10 @@ impl Control {
         }
         let key = connection.query_row("SELECT value FROM meta WHERE key = 'log'", [], |row| row.get(0))?;
         let epochs = read_epochs(&connection)?;
-        Ok(Self { connection: parking_lot::Mutex::new(connection), key: HashKey(key), epochs })
+        let held: Option<i64> =
+            connection.query_row("SELECT value FROM meta WHERE key = 'held'", [], |row| row.get(0)).optional()?;
+        let held = AtomicU64::new(held.unwrap_or_default().cast_unsigned());
+        Ok(Self { connection: parking_lot::Mutex::new(connection), key: HashKey(key), epochs, held })
     }
 
     /// Checks the whole file; what SQLite finds wrong, or nothing.
@@ -174,6 +180,20 @@ impl Control {
     pub(crate) fn set_oldest(&self, oldest: Position) -> Result<(), ControlError> {
         let sql = "UPDATE meta SET value = ?1 WHERE key = 'oldest'";
         self.connection.lock().execute(sql, [oldest.0.cast_signed()])?;
+        Ok(())
+    }
+
+    /// Deliveries that were planned before this position are held; none are if there is none.
+    pub(crate) fn held(&self) -> Option<Position> {
+        Some(Position(self.held.load(Ordering::Acquire))).filter(|before| *before != Position::default())
+    }
+
+    /// Notes, durably, which deliveries are held.
+    pub(crate) fn hold(&self, before: Option<Position>) -> Result<(), ControlError> {
+        let before = before.unwrap_or_default();
+        let sql = "INSERT INTO meta VALUES ('held', ?1) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        self.connection.lock().execute(sql, [before.0.cast_signed()])?;
+        self.held.store(before.0, Ordering::Release);
         Ok(())
     }
 
@@ -324,6 +344,8 @@ mod tests {
         assert_eq!(control.oldest().expect("can be read"), Position(1));
         let (key, epoch) = (control.key, control.epochs.current());
         control.set_oldest(Position(77)).expect("can be written");
+        assert_eq!(control.held(), None);
+        control.hold(Some(Position(99))).expect("can be written");
         control.begin_epoch(Position(99)).expect("can be written");
         control.put_channel(&channel("1", "shop")).expect("can be put");
         let changes = [("a", 1), ("b", 2)].map(|(name, number)| (name.to_owned(), Some(bookmark(number))));
@@ -336,7 +358,9 @@ mod tests {
         for path in [path, copy] {
             let again = Control::open(&path).expect("can be opened");
             assert_eq!((again.key, again.oldest().expect("can be read")), (key, Position(77)));
-            assert_eq!(again.epochs, epochs);
+            assert_eq!((&again.epochs, again.held()), (&epochs, Some(Position(99))));
+            again.hold(None).expect("can be written");
+            assert_eq!((again.held(), Control::open(&path).expect("can be opened").held()), (None, None));
             assert_eq!(again.channels().expect("can be read"), [channel("1", "shop")]);
             let bookmarks = again.bookmarks().expect("can be read");
             assert_eq!(bookmarks, BTreeMap::from([("a".to_owned(), bookmark(1)), ("b".to_owned(), bookmark(2))]));

@@ -363,6 +363,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Tells this log apart from others, in the names of its deliveries.
     fn number(&self) -> u64;
 
+    /// Deliveries that were planned before this position are held: the log was restored from a backup, and some of them may have been
+    /// made since. None if none are.
+    fn held_before(&self) -> Option<Position> {
+        None
+    }
+
+    /// Holds no deliveries any more, durably. A repeat does nothing.
+    async fn release(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The message that has this id now. Ephemeral entries have no look-up.
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error>;
 

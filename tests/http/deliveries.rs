@@ -112,7 +112,7 @@ async fn a_dead_letter_is_shown_and_redriven() {
     let id = connector.call().await;
     let expected = json!({
         "id": id, "messageId": "m-1", "channelId": channel, "endpoint": "CONNECTOR", "state": "DEAD", "attempts": 1, "dueTime": null,
-        "acceptedAt": letter["acceptedAt"],
+        "acceptedAt": letter["acceptedAt"], "held": false,
     });
     assert_eq!(letter, &expected);
     assert!(letter["acceptedAt"].as_str().unwrap().ends_with('Z'));
@@ -182,6 +182,9 @@ async fn an_open_delivery_is_listed_and_discarded() {
     let again = post(&gateway, &discard, &json!({})).await;
     assert_eq!((again.status, &again.json()["reason"]), (404, &json!("DELIVERY_NOT_FOUND")));
     assert_eq!(get(&gateway, &format!("/v1/deliveries/{id}")).await.0, 404);
+    for _ in 0..2 {
+        assert_eq!(post(&gateway, "/v1/deliveries/release", &json!({})).await.status, 204, "nothing is held: nothing happens");
+    }
 }
 
 #[tokio::test]
@@ -205,7 +208,8 @@ async fn what_is_wrong_is_said() {
         let text = failure["markdownText"].as_str().unwrap();
         assert!(status == 400 && text.starts_with(problem), "{text}");
     }
-    for path in ["/v1/deliveries/redrive", "/v1/deliveries/lost/redrive", "/v1/deliveries/lost/discard"] {
+    for path in ["/v1/deliveries/redrive", "/v1/deliveries/release", "/v1/deliveries/lost/redrive", "/v1/deliveries/lost/discard"]
+    {
         // A page of a browser may send this without asking.
         let form = gateway.connect().await.post_text(path, "text/plain", "{}").await;
         assert_eq!((form.status, &form.json()["reason"]), (415, &json!("UNSUPPORTED_MEDIA_TYPE")), "{path}");

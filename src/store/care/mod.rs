@@ -12,7 +12,7 @@ mod tests;
 pub use backup::{Backup, back_up};
 pub use check::{Finding, Report};
 pub use export::{Export, ExportError, From, export};
-pub use restore::{Restored, Restoring, restore};
+pub use restore::{OpenDeliveries, Restored, Restoring, restore};
 pub use salvage::Salvaged;
 
 use super::Position;

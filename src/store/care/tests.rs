@@ -1,12 +1,13 @@
 //! What an operator does to a store, and what disks do to it.
 
 use super::*;
-use crate::store::conformance::{Life, Model, append, belonging, history, log as read, look};
+use crate::pb::store::{DeliveryState, Endpoint, Entry};
+use crate::store::conformance::{Life, Model, append, belonging, history, log as read, look, planning};
 use crate::store::embedded::{self, Embedded};
 use crate::store::index::Index;
 use crate::store::random::Random;
 use crate::store::registry::conformance::channel;
-use crate::store::{Registry as _, Store as _, Stored};
+use crate::store::{DeliveryId, Progress, Registry as _, Store as _, Stored};
 use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -353,7 +354,7 @@ async fn a_backup_has_what_was_acknowledged_and_cursors_of_what_came_later_are_u
     close(store);
 
     let restored = tempfile::tempdir().expect("a folder can be made");
-    let told = restore(to.path(), restored.path(), options(), &|_| {}).expect("can be restored");
+    let told = restore(to.path(), restored.path(), options(), OpenDeliveries::AreHeld, &|_| {}).expect("can be restored");
     assert_eq!((told.oldest, told.last), (Position(1), span.end));
     let again = open(&restored);
     let there = read(&again).await;
@@ -373,6 +374,41 @@ async fn a_backup_has_what_was_acknowledged_and_cursors_of_what_came_later_are_u
     assert!(!later.iter().any(|stored| known(&again, stored.position)) && known(&again, span.end));
     close(again);
     assert!(check(&restored).is_sound() && check(&to).is_sound());
+}
+
+#[tokio::test]
+async fn what_was_to_be_delivered_is_held_in_a_restored_store_until_it_is_released() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let store = open(&folder);
+    let stored = append(&store, vec![planning(belonging("m", "c"), &[Endpoint::Connector])]).await;
+    assert_eq!(store.held_before(), None);
+    let [open_ones, none] = [(); 2].map(|()| tempfile::tempdir().expect("a folder can be made"));
+    back_up(folder.path(), open_ones.path(), &|_, _| {}).expect("works while it is in use");
+    let id = DeliveryId { planned_at: stored[0].position, endpoint: Endpoint::Connector };
+    let settled = Progress { state: DeliveryState::Delivered, ..Progress::PLANNED }.to_pb(id);
+    append(&store, vec![Entry { delivery_steps: vec![settled], ..Entry::default() }]).await;
+    back_up(folder.path(), none.path(), &|_, _| {}).expect("works while it is in use");
+    close(store);
+
+    let restored = |from: &TempDir, open_deliveries| {
+        let to = tempfile::tempdir().expect("a folder can be made");
+        let told = restore(from.path(), to.path(), options(), open_deliveries, &|_| {}).expect("can be restored");
+        assert_eq!(told.held, open(&to).held_before().is_some());
+        (to, told.held)
+    };
+    assert!(!restored(&open_ones, OpenDeliveries::GoOn).1);
+    assert!(!restored(&none, OpenDeliveries::AreHeld).1, "there are none");
+    let (to, held) = restored(&open_ones, OpenDeliveries::AreHeld);
+    assert!(held);
+    let again = open(&to);
+    assert_eq!(again.held_before(), Some(Position(2)));
+    for _ in 0..2 {
+        again.release().await.expect("can be written");
+        assert_eq!(again.held_before(), None);
+    }
+    close(again);
+    assert_eq!(open(&to).held_before(), None, "it is durable");
+    assert!(check(&to).is_sound());
 }
 
 #[tokio::test]
@@ -414,10 +450,16 @@ async fn nothing_is_overwritten() {
     let full = tempfile::tempdir().expect("a folder can be made");
     fs::write(full.path().join("thesis.txt"), "mine").expect("can be written");
     assert!(matches!(back_up(folder.path(), full.path(), &|_, _| {}), Err(OpenError::NotEmpty(_))));
-    assert!(matches!(restore(folder.path(), full.path(), options(), &|_| {}), Err(OpenError::NotEmpty(_))));
+    assert!(matches!(
+        restore(folder.path(), full.path(), options(), OpenDeliveries::AreHeld, &|_| {}),
+        Err(OpenError::NotEmpty(_))
+    ));
     let empty = tempfile::tempdir().expect("a folder can be made");
     assert!(matches!(back_up(empty.path(), full.path(), &|_, _| {}), Err(OpenError::NoStore(_))));
-    assert!(matches!(restore(empty.path(), full.path(), options(), &|_| {}), Err(OpenError::NoStore(_))));
+    assert!(matches!(
+        restore(empty.path(), full.path(), options(), OpenDeliveries::AreHeld, &|_| {}),
+        Err(OpenError::NoStore(_))
+    ));
     assert_eq!(fs::read_dir(full.path()).expect("is there").count(), 1);
 }
 

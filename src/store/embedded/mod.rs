@@ -99,6 +99,14 @@ impl Store for Embedded {
         self.core.key.number()
     }
 
+    fn held_before(&self) -> Option<Position> {
+        self.core.control.held()
+    }
+
+    async fn release(&self) -> Result<(), Error> {
+        self.core.apart(|core| core.changing(|control| control.hold(None))).await
+    }
+
     async fn message(&self, id: &str) -> Result<Option<Stored>, Error> {
         let id = id.to_owned();
         self.core.apart(move |core| core.message(&id)).await

@@ -8,6 +8,7 @@ mod order;
 mod outcomes;
 mod receipts;
 mod restart;
+mod restored;
 
 use crate::support::gateway::{Gateway, Settings};
 use crate::support::messages::{Differs as _, says};
