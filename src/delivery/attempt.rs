@@ -9,7 +9,7 @@ use crate::channels::Channels;
 use crate::pb;
 use crate::pb::store::{Attempt, DeliveryState, Endpoint};
 use crate::pb::{BotFormat, DeliveryOrder};
-use crate::store::{self, DeliveryName, Store, Stored, Wanted, message_of};
+use crate::store::{self, DeliveryName, Store, Stored, Wanted, accepted_at, message_of};
 use crate::webhook::{Client, Failure, Id, Post, Secret, TraceParent, Url};
 use crate::wire;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -188,7 +188,7 @@ impl Sender {
 }
 
 fn age(stored: &Stored, now: &Timestamp) -> Duration {
-    let millis = wire::to_millis(now).saturating_sub(stored.entry.accepted_at.as_ref().map_or(0, wire::to_millis));
+    let millis = wire::to_millis(now).saturating_sub(accepted_at(&stored.entry).as_ref().map_or(0, wire::to_millis));
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::pb::store::{self, Attempt, DeliveryState, Entry};
 use crate::store::{
-    AppendError, Deliveries, Delivery, DeliveryId, DeliveryName, Facts, Progress, Store, Stored, Wanted, message_of,
+    AppendError, Deliveries, Delivery, DeliveryId, DeliveryName, Facts, Progress, Store, Stored, Wanted, accepted_at, message_of,
 };
 use crate::timeline::attempts;
 use crate::violation::Violations;
@@ -180,7 +180,7 @@ impl Desk {
         }
         let Some(stored) = self.store.entry(dead.message).await? else { return Ok(false) };
         let key = |time: &Timestamp| (time.seconds, time.nanos);
-        let at = stored.entry.accepted_at.as_ref().map(key);
+        let at = accepted_at(&stored.entry).as_ref().map(key);
         let since = which.since.as_ref().is_none_or(|since| at >= Some(key(since)));
         Ok(since && which.before.as_ref().is_none_or(|before| at < Some(key(before))))
     }

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::pb;
 use crate::pb::delivery_service_server::DeliveryService;
 use crate::pb::store::{self, Endpoint};
-use crate::store::clock;
+use crate::store::{accepted_at, clock};
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 
@@ -64,7 +64,7 @@ fn told(shown: &Shown) -> pb::Delivery {
         state: state(delivery.progress.state).into(),
         attempts: delivery.progress.attempts,
         due_time: (due != 0).then(|| clock::from_nanos(due)),
-        accepted_at: shown.message.as_ref().and_then(|stored| stored.entry.accepted_at),
+        accepted_at: shown.message.as_ref().and_then(|stored| accepted_at(&stored.entry)),
         held: shown.held,
     }
 }

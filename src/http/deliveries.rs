@@ -7,7 +7,7 @@ use super::{Id, Routes, Settings, body, json, read_id, view};
 use crate::delivery::{Desk, Shown, Which};
 use crate::error::Error;
 use crate::pb::store::DeliveryState;
-use crate::store::clock;
+use crate::store::{accepted_at, clock};
 use crate::wire;
 use axum::body::Body;
 use axum::extract::State;
@@ -198,7 +198,7 @@ impl<'s> Told<'s> {
             state: name_of(delivery.progress.state),
             attempts: delivery.progress.attempts,
             due_time: Some(delivery.progress.due).filter(|due| *due != 0).map(clock::from_nanos).map(time),
-            accepted_at: shown.message.as_ref().and_then(|stored| stored.entry.accepted_at).map(time),
+            accepted_at: shown.message.as_ref().and_then(|stored| accepted_at(&stored.entry)).map(time),
             held: shown.held,
         }
     }

@@ -12,6 +12,7 @@ use crate::pb::store as pb;
 use crate::pb::store::{CarriedDelivery, DeliveryState, DeliveryStep, Endpoint, Entry};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use prost_types::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::ops::Bound;
@@ -187,6 +188,12 @@ pub struct Deliveries {
 pub fn message_of(entry: &Entry) -> Option<&crate::pb::CimMessage> {
     let carried = || entry.carried.as_ref()?.delivery.as_ref()?.message.as_ref();
     entry.message.as_ref().or_else(carried)
+}
+
+/// When the message of a delivery was accepted, from the same entry. One that was carried forward is as old as it was.
+pub fn accepted_at(entry: &Entry) -> Option<Timestamp> {
+    let carried = || entry.carried.as_ref()?.delivery.as_ref()?.accepted_at;
+    carried().or(entry.accepted_at)
 }
 
 /// Fills in the lanes of the deliveries that an entry plans of its own message.

@@ -6,7 +6,9 @@ use crate::store::deliveries::Below as _;
 use crate::store::index::{IndexError, to_pb};
 use crate::store::log::name_of;
 use crate::store::tail::{Layers, Tail};
-use crate::store::{DeliveryId, Error, Facts as _, Frame, Health, Position, SessionFacts, Stored, clock, message_of};
+use crate::store::{
+    DeliveryId, Error, Facts as _, Frame, Health, Position, SessionFacts, Stored, accepted_at, clock, message_of,
+};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -215,6 +217,7 @@ impl Core {
                 delivery: Some(delivery.to_pb()),
                 step: Some(delivery.progress.to_pb(*id)),
                 message: message_of(&stored.entry).cloned(),
+                accepted_at: accepted_at(&stored.entry),
             };
             let carried = Carried { position: id.planned_at.0, delivery: Some(carried), ..Carried::default() };
             frame.push(Entry { carried: Some(carried), ..Entry::default() });

@@ -10,7 +10,9 @@ use crate::pb;
 use crate::pb::store::{Endpoint, Entry, Session, Submission};
 use crate::store::conformance::{Model, belonging, planning, said};
 use crate::store::random::Random;
-use crate::store::{Delivery, Error, Facts, Filter, Frame, Name, Page, Position, Progress, SessionKey, Stored, message_of};
+use crate::store::{
+    Delivery, Error, Facts, Filter, Frame, Name, Page, Position, Progress, SessionKey, Stored, accepted_at, message_of,
+};
 use prost_types::Timestamp;
 use std::collections::HashMap;
 
@@ -91,6 +93,7 @@ impl Kept {
             let carrier = self.world.core().entry(delivery.message).expect("can be read").expect("is kept");
             let planned = self.all.iter().find(|stored| stored.position == id.planned_at).expect("is known");
             assert_eq!(message_of(&carrier.entry), planned.entry.message.as_ref(), "{id:?}");
+            assert_eq!(accepted_at(&carrier.entry), planned.entry.accepted_at, "{id:?} is as old as it was");
         }
     }
 }
