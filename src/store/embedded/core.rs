@@ -366,8 +366,16 @@ impl Core {
         self.index_is_full.load(Ordering::Acquire)
     }
 
-    /// Merges runs of ids, a step at a time. False if there is nothing to merge.
+    /// Merges runs of ids, a step at a time. False if there is nothing to merge, or if it cannot be.
     pub(super) fn merge_next(&self) -> bool {
+        match self.index.note_damage() {
+            Ok(false) => {}
+            Ok(true) => return false,
+            Err(error) => {
+                self.index_failed(&error);
+                return false;
+            }
+        }
         let mut merge = self.merge.lock();
         let next = match merge.take() {
             Some(under_way) => self.index.step_merge(under_way),
@@ -382,8 +390,8 @@ impl Core {
                 *merge = next;
                 true
             }
-            // Runs that are not merged are found as well; they are merged when there is room.
-            Err(error) if error.is_full() => false,
+            // Runs that are not merged are found as well; they are merged when there is room, or made again at the next start.
+            Err(error) if error.is_full() || error.is_damage() => false,
             Err(error) => {
                 self.index_failed(&error);
                 false

@@ -1,6 +1,6 @@
 //! Looking things up.
 
-use super::ids::Run;
+use super::run::{Row, Run};
 use super::{Index, IndexError};
 use crate::pb;
 use crate::pb::store::Session;
@@ -10,7 +10,8 @@ use crate::store::log::{Block, Place};
 use crate::store::{Position, SessionFilter, clock};
 use prost::Message as _;
 use rusqlite::types::ToSql;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// A connection to look things up with. It goes back to the others when dropped.
@@ -33,6 +34,9 @@ impl Drop for Lookup<'_> {
     }
 }
 
+/// Messages of one run with one id, of which one is asked for: more than one, because hashes may be alike.
+const ENOUGH: usize = 4;
+
 /// Most sessions that one look at the list of them passes: what comes after it can be asked for.
 const LISTED: usize = 50_000;
 
@@ -41,7 +45,7 @@ const SESSION: &str =
     "id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id, opened_at,
     ended_at, end_reason, position, last_activity";
 
-fn session(row: &Row<'_>) -> rusqlite::Result<(Rank, Arc<Session>)> {
+fn session(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Rank, Arc<Session>)> {
     let time = |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.map(clock::from_nanos));
     let session = Session {
         id: row.get(0)?,
@@ -58,7 +62,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<(Rank, Arc<Session>)> {
     Ok((Rank::of(&session, position), Arc::new(session)))
 }
 
-fn block(row: &Row<'_>) -> rusqlite::Result<Block> {
+fn block(row: &rusqlite::Row<'_>) -> rusqlite::Result<Block> {
     let number = |at| Ok::<_, rusqlite::Error>(row.get::<_, i64>(at)?.cast_unsigned());
     // A filter that cannot be read passes everything over to the reader.
     let everything = || Bloom::from_bytes(&[0xff; 32]);
@@ -73,7 +77,18 @@ fn block(row: &Row<'_>) -> rusqlite::Result<Block> {
     })
 }
 
-fn session_facts(row: &Row<'_>) -> rusqlite::Result<(Position, SessionFacts)> {
+/// The rows of a run with a hash and one of some contents.
+fn rows_of(run: &Arc<Run>, hash: i64, contents: RangeInclusive<i64>) -> Result<impl Iterator<Item = Result<Row, IndexError>>, IndexError> {
+    let from = IdKey { hash, content: *contents.start(), position: Position(0) };
+    let is_within = move |key: IdKey| key.hash == hash && key.content <= *contents.end();
+    Ok(run.clone().rows_from(from)?.take_while(move |row| row.as_ref().map_or(true, |row| is_within(row.key))))
+}
+
+fn position(row: Result<Row, IndexError>) -> Result<Position, IndexError> {
+    row.map(|row| row.key.position)
+}
+
+fn session_facts(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Position, SessionFacts)> {
     let (rank, session) = session(row)?;
     let last_activity = clock::from_nanos(row.get(10)?);
     Ok((rank.position(), SessionFacts { session, last_activity }))
@@ -191,7 +206,7 @@ impl<'i> Lookup<'i> {
         let mut statement = self.connection().prepare_cached("SELECT facts FROM customer WHERE id = ?1")?;
         let facts: Option<Vec<u8>> = statement.query_row([id], |row| row.get(0)).optional()?;
         let Some(bytes) = facts else { return Ok(None) };
-        let damaged = IndexError::Other { what: "damaged: a customer cannot be read" };
+        let damaged = IndexError::Damaged { what: format!("customer {id} cannot be read") };
         let facts = pb::store::CustomerFacts::decode(&*bytes).map_err(|_| damaged)?;
         let customer = facts.customer.unwrap_or_default();
         Ok(Some(Arc::new(CustomerFacts { customer, exact_numbers: facts.exact_numbers })))
@@ -207,23 +222,27 @@ impl<'i> Lookup<'i> {
     /// Messages from `oldest` on that seem to have `id` now, or to have been sent with it: one of them at least if there are any.
     pub(crate) fn with_id(&self, id: &str, oldest: Position) -> Result<Vec<Position>, IndexError> {
         let hash = id_hash(self.index.key, id);
-        let condition = "hash = ?1 AND position >= ?2 ORDER BY content LIMIT 4";
-        self.each_run(hash, |run| self.positions(run, condition, params![hash, oldest.0.cast_signed()]))
+        self.each_run(hash, |run| {
+            let rows = rows_of(run, hash, i64::MIN..=i64::MAX)?;
+            let kept = rows.filter(|row| !row.as_ref().is_ok_and(|row| row.key.position < oldest));
+            kept.take(ENOUGH).map(position).collect()
+        })
     }
 
     /// Messages that seem to have `id` now.
     pub(crate) fn having(&self, id: &str) -> Result<Vec<Position>, IndexError> {
         let hash = id_hash(self.index.key, id);
-        let most = i64::from(u32::MAX);
-        self.each_run(hash, |run| self.positions(run, "hash = ?1 AND content BETWEEN 0 AND ?2", params![hash, most]))
+        self.each_run(hash, |run| rows_of(run, hash, 0..=i64::from(u32::MAX))?.map(position).collect())
     }
 
     /// Messages that seem to have been accepted under `id` with a content, latest first.
     pub(crate) fn with_content(&self, id: &str, fingerprint: &[u8]) -> Result<Vec<Position>, IndexError> {
         let hash = id_hash(self.index.key, id);
-        let [kept, renewed] = [false, true].map(|renewed| content(renewed, fingerprint));
-        let condition = "hash = ?1 AND content IN (?2, ?3)";
-        let mut found = self.each_run(hash, |run| self.positions(run, condition, params![hash, kept, renewed]))?;
+        let contents = [false, true].map(|renewed| content(renewed, fingerprint));
+        let mut found = self.each_run(hash, |run| {
+            let [kept, renewed] = contents.map(|content| rows_of(run, hash, content..=content));
+            kept?.chain(renewed?).map(position).collect()
+        })?;
         found.sort_unstable_by(|a, b| b.cmp(a));
         Ok(found)
     }
@@ -232,25 +251,18 @@ impl<'i> Lookup<'i> {
     /// another's.
     pub(crate) fn latest(&self, name: Name<'_>, oldest: Position) -> Result<Option<Named>, IndexError> {
         let hash = name.hash(self.index.key);
+        let later = |row: &Row| (row.key.position, row.key.content);
+        // A client may send one id with every message: they are looked through, and not gathered.
         let found = self.each_run(hash, |run| {
-            let query = format!(
-                "SELECT position, content, session FROM {} WHERE hash = ?1 AND position >= ?2 ORDER BY position DESC LIMIT 1",
-                run.table()
-            );
-            let mut statement = self.connection().prepare_cached(&query)?;
-            let found = statement.query_row([hash, oldest.0.cast_signed()], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
-            });
-            Ok(found.optional()?.into_iter().collect())
+            let mut rows = rows_of(run, hash, i64::MIN..=i64::MAX)?;
+            let latest = rows.try_fold(None, |latest, row| row.map(|row| latest.into_iter().chain([row]).max_by_key(later)))?;
+            Ok(latest.into_iter().collect())
         })?;
-        let Some((position, content, number)) = found.into_iter().max() else { return Ok(None) };
+        let kept = found.into_iter().filter(|row: &Row| row.key.position >= oldest);
+        let Some(Row { key, session: number }) = kept.max_by_key(later) else { return Ok(None) };
         let mut statement = self.connection().prepare_cached(&format!("SELECT {SESSION} FROM session WHERE number = ?1"))?;
         let session = statement.query_row([number], session).optional()?;
-        Ok(Some(Named {
-            position: Position(position.cast_unsigned()),
-            session: session.map(|(_, session)| session),
-            waits: content == WAITS,
-        }))
+        Ok(Some(Named { position: key.position, session: session.map(|(_, session)| session), waits: key.content == WAITS }))
     }
 
     /// At most `limit` entries that tell something of the one at `position`, the oldest first.
@@ -266,29 +278,17 @@ impl<'i> Lookup<'i> {
     pub(crate) fn holds(&self, key: &IdKey) -> Result<bool, IndexError> {
         let runs = self.index.runs();
         let Some(run) = runs.iter().find(|run| run.first <= key.position && key.position <= run.last) else { return Ok(false) };
-        let condition = "hash = ?1 AND content = ?2 AND position = ?3";
-        let found = self.positions(run, condition, params![key.hash, key.content, key.position.0.cast_signed()])?;
-        Ok(!found.is_empty() && run.filter.may_hold(key.hash.cast_unsigned()))
+        let found = run.clone().rows_from(*key)?.next().transpose()?;
+        Ok(found.is_some_and(|row| row.key == *key) && run.filter.may_hold(key.hash.cast_unsigned()))
     }
 
-    fn positions(&self, run: &Run, condition: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Vec<Position>> {
-        let query = format!("SELECT position FROM {} WHERE {condition}", run.table());
-        let mut statement = self.connection().prepare_cached(&query)?;
-        statement.query_map(values, |row| Ok(Position(row.get::<_, i64>(0)?.cast_unsigned())))?.collect()
-    }
-
-    /// What `find` finds in the runs that may hold `hash`. Runs are merged and dropped meanwhile: then the search begins again.
-    fn each_run<T>(&self, hash: i64, find: impl Fn(&Run) -> rusqlite::Result<Vec<T>>) -> Result<Vec<T>, IndexError> {
-        loop {
-            let runs = self.index.runs();
-            let holding = runs.iter().filter(|run| run.filter.may_hold(hash.cast_unsigned()));
-            let found: rusqlite::Result<Vec<_>> = holding.map(|run| find(run)).collect();
-            match found {
-                Ok(found) => return Ok(found.into_iter().flatten().collect()),
-                Err(_) if !Arc::ptr_eq(&runs, &self.index.settled_runs()) => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// What `find` finds in the runs that may hold `hash`.
+    fn each_run<T>(&self, hash: i64, find: impl Fn(&Arc<Run>) -> Result<Vec<T>, IndexError>) -> Result<Vec<T>, IndexError> {
+        let mut found = Vec::new();
+        for run in self.index.runs().iter().filter(|run| run.filter.may_hold(hash.cast_unsigned())) {
+            found.extend(self.index.noted(find(run))?);
         }
+        Ok(found)
     }
 
     /// True if no run holds `hash`, as far as can be told without reading.

@@ -60,8 +60,8 @@ CREATE TABLE block (
 ) STRICT;
 CREATE INDEX block_accepted_at ON block (accepted_at);
 
--- Runs of ids: each is a table run_NUMBER (hash, content, position, session) in the order of the hashes, for the messages of one
--- stretch of the log. The filter tells of most ids that are not in a run that they are not.
+-- Runs of ids: each is a file index.db-ids/NUMBER.run of rows (hash, content, position, session) in the order of the hashes, for the
+-- messages of one stretch of the log. The filter tells of most ids that are not in a run that they are not.
 CREATE TABLE run (
     number INTEGER PRIMARY KEY,
     first INTEGER NOT NULL,

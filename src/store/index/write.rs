@@ -1,6 +1,7 @@
 //! Taking the log in, and letting go of what is no longer kept.
 
-use super::ids::{self, Row};
+use super::ids;
+use super::run::Row;
 use super::{Index, IndexError, deliveries, position};
 use crate::pb;
 use crate::store::facts::{CustomerFacts, Latest, SessionFacts, SessionKey, State};
@@ -31,14 +32,15 @@ impl Index {
         });
         let run = match rows.len() {
             0 => None,
-            _ => Some(ids::write(&transaction, rows, first, last)?),
+            _ => Some(self.write_run(&transaction, rows, first, last)?),
         };
         transaction.execute("UPDATE meta SET value = ?1 WHERE key = 'position'", [last.0.cast_signed()])?;
         transaction.commit()?;
-        if let Some(run) = run {
+        if let Some((draft, run)) = run {
+            draft.keep();
             let mut runs = Vec::clone(&self.runs());
             runs.push(Arc::new(run));
-            *self.runs.write() = Arc::new(runs);
+            self.publish(runs);
         }
         Ok(())
     }
@@ -97,28 +99,26 @@ impl Index {
     /// Lets go of what only entries below `oldest` tell. The log itself still has them.
     pub(crate) fn forget(&self, oldest: Position) -> Result<(), IndexError> {
         let mut connection = self.writer.lock();
-        let transaction = connection.transaction()?;
+        let (gone, kept): (Vec<_>, Vec<_>) = self.runs().iter().cloned().partition(|run| run.last < oldest);
         let below = oldest.0.cast_signed();
-        // An index that is made again, or that a power loss took back, need not take in what has gone.
-        transaction.execute("UPDATE meta SET value = max(value, ?1 - 1) WHERE key = 'position'", [below])?;
-        transaction.execute("DELETE FROM session WHERE told < ?1", [below])?;
-        transaction.execute("DELETE FROM customer WHERE told < ?1", [below])?;
-        transaction.execute(
-            "DELETE FROM conversation WHERE newest < ?1
-             AND NOT EXISTS (SELECT 1 FROM session WHERE conversation_id = conversation.id)",
-            [below],
-        )?;
-        transaction.execute("DELETE FROM delivery WHERE told < ?1", [below])?;
-        transaction.execute("DELETE FROM sequel WHERE of < ?1", [below])?;
-        transaction.execute("DELETE FROM block WHERE end <= ?1", [below])?;
-        let runs = self.runs();
-        let (gone, kept): (Vec<_>, Vec<_>) = runs.iter().cloned().partition(|run| run.last < oldest);
-        for run in &gone {
-            transaction.execute("DELETE FROM run WHERE number = ?1", [run.number])?;
-            transaction.execute_batch(&format!("DROP TABLE {}", run.table()))?;
-        }
-        transaction.commit()?;
-        *self.runs.write() = Arc::new(kept);
+        ids::durably(&mut connection, |transaction| {
+            // An index that is made again, or that a power loss took back, need not take in what has gone.
+            transaction.execute("UPDATE meta SET value = max(value, ?1 - 1) WHERE key = 'position'", [below])?;
+            transaction.execute("DELETE FROM session WHERE told < ?1", [below])?;
+            transaction.execute("DELETE FROM customer WHERE told < ?1", [below])?;
+            transaction.execute(
+                "DELETE FROM conversation WHERE newest < ?1
+                 AND NOT EXISTS (SELECT 1 FROM session WHERE conversation_id = conversation.id)",
+                [below],
+            )?;
+            transaction.execute("DELETE FROM delivery WHERE told < ?1", [below])?;
+            transaction.execute("DELETE FROM sequel WHERE of < ?1", [below])?;
+            transaction.execute("DELETE FROM block WHERE end <= ?1", [below])?;
+            Ok(ids::unregister(transaction, &gone)?)
+        })?;
+        self.publish(kept);
+        drop(connection);
+        gone.iter().for_each(|run| self.folder.remove(run.number));
         Ok(())
     }
 }

@@ -3,8 +3,11 @@
 
 use super::machine::Machine;
 use crate::store::Position;
+use crate::store::hash::HashKey;
+use crate::store::index::Index;
 use rusqlite::Connection;
 use rusqlite::types::Value;
+use std::collections::HashMap;
 
 const TABLES: [(&str, &str); 7] = [
     ("meta", "SELECT * FROM meta"),
@@ -24,20 +27,20 @@ const TABLES: [(&str, &str); 7] = [
 /// Every row of an index that nobody has open, in an order of their own. Runs are dropped as a whole: what they tell of messages
 /// below `oldest` is left out.
 pub(super) fn dump(machine: &Machine, oldest: Position) -> Vec<String> {
-    let oldest = oldest.0.cast_signed();
     let connection = Connection::open(machine.files().index()).expect("can be opened");
     let mut rows = Vec::new();
     for (table, query) in TABLES {
-        rows.extend(read(&connection, table, query, oldest));
+        rows.extend(read(&connection, table, query, oldest.0.cast_signed()));
     }
-    let mut runs = connection.prepare("SELECT number FROM run").expect("is a query");
-    let runs: Vec<i64> = runs.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("can be read");
-    for run in runs {
-        let query = format!(
-            "SELECT hash, content, run.position, id FROM run_{run} run LEFT JOIN session ON number = session
-             WHERE run.position >= ?1"
-        );
-        rows.extend(read(&connection, "ids", &query, oldest));
+    let key = connection.query_row("SELECT value FROM meta WHERE key = 'log'", [], |row| row.get(0)).map(HashKey);
+    let index = Index::open(&machine.files().index(), key.expect("is there")).expect("can be opened");
+    let mut sessions = connection.prepare("SELECT number, id FROM session").expect("is a query");
+    let sessions = sessions.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).and_then(Iterator::collect);
+    let sessions: HashMap<i64, String> = sessions.expect("can be read");
+    for (key, session) in index.ids().expect("can be read") {
+        if key.position >= oldest {
+            rows.push(format!("ids: {key:?}, {:?}", session.and_then(|number| sessions.get(&number))));
+        }
     }
     rows.sort_unstable();
     rows

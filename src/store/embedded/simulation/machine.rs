@@ -1,22 +1,25 @@
 //! The machine that a store is on: a simulated disk for its log, and a folder in memory for what SQLite keeps.
 //!
 //! SQLite is trusted with its own files: a transaction that was committed is there or, of the index after a power loss, one of the
-//! states before it. The control file is synced at each commit and never goes back.
+//! states before it, with the runs of ids that it has. Which of their bytes a power loss leaves is tried in `store/index`. The control
+//! file is synced at each commit and never goes back.
 
 use super::super::core::Core;
 use super::super::open::{Files, OpenError, open_on};
 use super::super::options::Options;
 use crate::store::disk::Simulated;
+use crate::store::index::Index;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The index at some time, as the files that SQLite had.
+/// The index at some time: its files by their paths in the folder.
 #[derive(Debug, Clone)]
-pub(super) struct Snapshot(Vec<(&'static str, Vec<u8>)>);
+pub(super) struct Snapshot(Vec<(PathBuf, Vec<u8>)>);
 
-const INDEX: [&str; 3] = ["index.db", "index.db-wal", "index.db-shm"];
+/// Runs of ids, in the folder of the store.
+const IDS: &str = "index.db-ids";
 
 /// The files of a new store: to copy them is faster than to make them.
 static NEW: LazyLock<Vec<(&str, Vec<u8>)>> = LazyLock::new(|| {
@@ -67,11 +70,25 @@ impl Machine {
     /// Another machine that is now as this one is, to try more than one future. Nothing must have the store open.
     pub(super) fn copy(&self) -> Self {
         let copy = Self { disk: self.disk.copy(), options: self.options, folder: folder() };
-        for file in std::fs::read_dir(self.folder.path()).expect("can be listed") {
-            let file = file.expect("can be listed");
-            std::fs::copy(file.path(), copy.folder.path().join(file.file_name())).expect("can be copied");
-        }
+        copy.write(&self.files_in(""));
+        copy.write(&self.files_in(IDS));
         copy
+    }
+
+    /// The files in one of its folders, by their paths.
+    fn files_in(&self, folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
+        let Ok(listed) = std::fs::read_dir(self.path(folder)) else { return Vec::new() };
+        let paths = listed.map(|file| file.expect("can be listed").path()).filter(|path| path.is_file());
+        let within = |path: &Path| path.strip_prefix(self.folder.path()).expect("is in it").to_owned();
+        paths.map(|path| (within(&path), std::fs::read(&path).expect("can be read"))).collect()
+    }
+
+    fn write(&self, files: &[(PathBuf, Vec<u8>)]) {
+        for (path, content) in files {
+            let path = self.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("is in a folder")).expect("can be made");
+            std::fs::write(path, content).expect("can be written");
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,23 +106,21 @@ impl Machine {
 
     /// The index as it stands. Nothing must be writing to it.
     pub(super) fn index(&self) -> Snapshot {
-        let read = |name| Some((name, std::fs::read(self.path(name)).ok()?));
+        let mut files = self.files_in("");
         // What is shared in memory does not outlive the process.
-        Snapshot(INDEX[..2].iter().filter_map(|name| read(*name)).collect())
+        files.retain(|(path, _)| [Path::new("index.db"), Path::new("index.db-wal")].contains(&path.as_path()));
+        files.extend(self.files_in(IDS));
+        Snapshot(files)
     }
 
     /// Puts an index in the place of the one that is there. Nothing must have the store open.
     pub(super) fn put_back(&self, Snapshot(files): &Snapshot) {
         self.remove_index();
-        for (name, content) in files {
-            std::fs::write(self.path(name), content).expect("can be written");
-        }
+        self.write(files);
     }
 
     /// Removes the index. Nothing must have the store open.
     pub(super) fn remove_index(&self) {
-        for name in INDEX {
-            let _was_there = std::fs::remove_file(self.path(name));
-        }
+        Index::remove(&self.files().index()).expect("can be removed");
     }
 }
