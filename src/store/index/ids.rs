@@ -95,7 +95,7 @@ pub(crate) struct Merge {
 }
 
 impl Merge {
-    fn begin(sources: Vec<Arc<Run>>, folder: &Folder, number: i64) -> Result<Self, IndexError> {
+    pub(super) fn begin(sources: Vec<Arc<Run>>, folder: &Folder, number: i64) -> Result<Self, IndexError> {
         let entries: u64 = sources.iter().map(|run| run.entries).sum();
         let into = Draft::begin(folder, number, usize::try_from(entries).unwrap_or(usize::MAX))?;
         let mut rest: Vec<_> = sources.iter().cloned().map(Run::rows).collect();
@@ -105,7 +105,7 @@ impl Merge {
     }
 
     /// Moves on by at most `most` rows. True if there are more.
-    fn go_on(&mut self, most: usize) -> Result<bool, IndexError> {
+    pub(super) fn go_on(&mut self, most: usize) -> Result<bool, IndexError> {
         for _ in 0..most {
             let Some(mut head) = self.heads.peek_mut() else { return Ok(false) };
             let Reverse((row, source)) = *head;
@@ -117,6 +117,10 @@ impl Merge {
         }
         self.into.sync()?;
         Ok(true)
+    }
+
+    pub(super) fn finish(&mut self) -> Result<Run, IndexError> {
+        self.into.finish(self.sources[0].first, self.sources[self.sources.len() - 1].last)
     }
 }
 
@@ -143,12 +147,11 @@ impl Index {
         if self.noted(merge.go_on(STEP))? {
             return Ok(Some(merge));
         }
-        let Merge { sources, mut into, .. } = merge;
-        let run = into.finish(sources[0].first, sources[sources.len() - 1].last)?;
+        let run = merge.finish()?;
         let mut connection = self.writer.lock();
-        let is_source = |run: &Run| sources.iter().any(|source| source.number == run.number);
-        let (gone, mut runs): (Vec<_>, Vec<_>) = self.runs().iter().cloned().partition(|run| is_source(run));
-        if gone.len() < sources.len() {
+        let is_source = |run: &Arc<Run>| merge.sources.iter().any(|source| source.number == run.number);
+        let (gone, mut runs): (Vec<_>, Vec<_>) = self.runs().iter().cloned().partition(is_source);
+        if gone.len() < merge.sources.len() {
             // Retention was faster. What is left of them is merged another time.
             return Ok(None);
         }
@@ -156,7 +159,7 @@ impl Index {
             unregister(transaction, &gone)?;
             Ok(register(transaction, &run)?)
         })?;
-        into.keep();
+        merge.into.keep();
         runs.push(Arc::new(run));
         runs.sort_by_key(|run| run.first);
         self.publish(runs);

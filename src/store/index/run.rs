@@ -398,3 +398,166 @@ fn seal(page: &mut [u8], number: u64, run: i64, key: HashKey) {
     let checksum = crc32c::crc32c(&page[4..]);
     page[..4].copy_from_slice(&checksum.to_le_bytes());
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::store::disk::Simulated;
+    use crate::store::random::Random;
+    use std::collections::BTreeMap;
+
+    pub(in super::super) fn folder(disk: &Simulated) -> Folder {
+        Folder { disk: disk.disk(), name: "ids".into(), key: HashKey([7; 16]) }
+    }
+
+    /// Rows in order, of which many have one of `hashes` different hashes.
+    pub(in super::super) fn rows(random: &mut Random, count: usize, hashes: usize) -> Vec<Row> {
+        let mut rows = BTreeMap::new();
+        while rows.len() < count {
+            let hash = Random::new(random.below(hashes) as u64).below(usize::MAX) as i64;
+            let (content, position) = (random.below(3) as i64, Position(random.below(1 << 20) as u64 + 1));
+            let session = Some(random.below(9) as i64).filter(|session| *session > 0);
+            rows.insert(IdKey { hash, content, position }, session);
+        }
+        rows.into_iter().map(|(key, session)| Row { key, session }).collect()
+    }
+
+    pub(in super::super) fn written(folder: &Folder, number: i64, rows: &[Row]) -> Arc<Run> {
+        let mut draft = Draft::begin(folder, number, rows.len()).expect("can be made");
+        rows.iter().for_each(|row| draft.push(*row).expect("can be written"));
+        let run = draft.finish(Position(1), Position(1 << 20)).expect("can be written");
+        draft.keep();
+        Arc::new(run)
+    }
+
+    fn opened(folder: &Folder, run: &Run) -> Result<Arc<Run>, IndexError> {
+        Run::open(folder, run.number, (run.first, run.last), run.entries, run.filter.clone()).map(Arc::new)
+    }
+
+    pub(in super::super) fn read(rows: Rows) -> Vec<Row> {
+        rows.collect::<Result<_, _>>().expect("can be read")
+    }
+
+    #[test]
+    fn rows_are_read_as_they_were_written() {
+        let random = &mut Random::seeded_by("RUN_SEED");
+        let folder = folder(&Simulated::new());
+        let counts = [1, 2, 126, 127, 128, 254, 255, 16 * 127 - 1, 16 * 127, 16 * 127 + 1, 17 * 127, 5_000];
+        for (number, count) in (1..).zip(counts) {
+            let rows = rows(random, count, 1 << 30);
+            let run = written(&folder, number, &rows);
+            assert_eq!(read(run.clone().rows()), rows, "{count} rows");
+            let opened = opened(&folder, &run).expect("can be opened");
+            opened.clone().check().expect("is whole");
+            assert_eq!(read(opened.rows()), rows, "{count} rows");
+        }
+    }
+
+    /// One hash may have rows on many pages, and all may have one.
+    #[test]
+    fn a_search_leads_to_the_first_row_that_is_not_below_its_key() {
+        let random = &mut Random::seeded_by("RUN_SEED");
+        let folder = folder(&Simulated::new());
+        let mut number = 0;
+        for hashes in [1, 2, 9, 1_000, 1 << 40] {
+            for count in [1, 127, 128, 4_000] {
+                number += 1;
+                let rows = rows(random, count, hashes);
+                let run = written(&folder, number, &rows);
+                let probe = |key: IdKey| {
+                    let found = run.clone().rows_from(key).expect("can be read").next().transpose().expect("can be read");
+                    let wanted = rows.iter().find(|row| row.key >= key).copied();
+                    assert_eq!(found, wanted, "{key:?} among {count} rows of {hashes} hashes");
+                };
+                for _ in 0..200 {
+                    let IdKey { hash, content, position } = rows[random.below(count)].key;
+                    probe(IdKey { hash, content, position });
+                    probe(IdKey { hash, content, position: position.next() });
+                    probe(IdKey { hash, content: i64::MIN, position: Position(0) });
+                    probe(IdKey { hash, content: i64::MAX, position });
+                    probe(IdKey { hash: random.below(usize::MAX) as i64, content, position });
+                }
+                for hash in [i64::MIN, -1, 0, i64::MAX] {
+                    probe(IdKey { hash, content: 0, position: Position(0) });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_from_a_key_go_on_to_the_end() {
+        let random = &mut Random::seeded_by("RUN_SEED");
+        let folder = folder(&Simulated::new());
+        let rows = rows(random, 1_000, 20);
+        let run = written(&folder, 1, &rows);
+        for at in 0..rows.len() {
+            let from = run.clone().rows_from(rows[at].key).expect("can be read");
+            assert_eq!(read(from), rows[at..]);
+        }
+    }
+
+    #[test]
+    fn every_bit_that_flips_is_found() {
+        let random = &mut Random::seeded_by("RUN_SEED");
+        let simulated = Simulated::new();
+        let folder = folder(&simulated);
+        let run = written(&folder, 1, &rows(random, 300, 1 << 30));
+        for page in 0..4 {
+            for at in [0, 3, 4, 8, 15, 16, 31, 32, 40, 63, 64, 4095].into_iter().chain([random.below(PAGE)]) {
+                let bit = 8 * (page * PAGE + at) + random.below(8);
+                simulated.flip("1.run", bit);
+                let found = opened(&folder, &run).and_then(Run::check);
+                let error = found.expect_err("is found");
+                assert!(error.is_damage() && error.to_string().contains("ids/1.run"), "{error}");
+                simulated.flip("1.run", bit);
+            }
+        }
+        opened(&folder, &run).and_then(Run::check).expect("is whole again");
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_one_that_is_registered_is_not_taken_for_it() {
+        let random = &mut Random::seeded_by("RUN_SEED");
+        let simulated = Simulated::new();
+        let folder = folder(&simulated);
+        let run = written(&folder, 1, &rows(random, 300, 1 << 30));
+        let refused = |folder: &Folder, run: &Run, says: &str| {
+            let error = opened(folder, run).expect_err("is refused").to_string();
+            assert!(error.contains(says), "{error} instead of {says}");
+        };
+        refused(&Folder { key: HashKey([8; 16]), ..folder.clone() }, &run, "1.run is damaged in page 0");
+        let other = Run::open(&folder, 1, (run.first, run.last.next()), run.entries, run.filter.clone());
+        assert!(other.expect_err("is refused").to_string().contains("another header"));
+
+        written(&folder, 2, &rows(random, 300, 1 << 30));
+        folder.disk.rename("2.run", "1.run").expect("can be renamed");
+        refused(&folder, &run, "1.run is damaged in page 0");
+        simulated.truncate("1.run", 3 * PAGE);
+        refused(&folder, &run, "1.run has 12288 bytes instead of 16384");
+        folder.disk.remove("1.run").expect("can be removed");
+        refused(&folder, &run, "1.run is missing");
+    }
+
+    #[test]
+    fn a_file_that_is_not_kept_is_gone() {
+        let random = &mut Random::seeded_by("RUN_SEED");
+        let simulated = Simulated::new();
+        let folder = folder(&simulated);
+        let mut draft = Draft::begin(&folder, 1, 5_000).expect("can be made");
+        rows(random, 5_000, 1 << 30).into_iter().for_each(|row| draft.push(row).expect("can be written"));
+        assert_eq!(simulated.names(), ["1.run"]);
+        drop(draft);
+        let mut draft = Draft::begin(&folder, 2, 5_000).expect("can be made");
+        draft.finish(Position(1), Position(2)).expect("can be written");
+        drop(draft);
+        assert!(simulated.names().is_empty());
+    }
+
+    #[test]
+    fn only_names_of_runs_are_taken_for_them() {
+        assert_eq!(number_of(&name_of(17)), Some(17));
+        for name in ["17", "run", ".run", "0.run", "-1.run", "+1.run", "01.run", "1.run.tmp", "99999999999999999999.run"] {
+            assert_eq!(number_of(name), None, "{name}");
+        }
+    }
+}
