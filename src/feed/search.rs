@@ -7,12 +7,16 @@
 //! through much of what only the disk holds for little. Cold looks take turns, a given number at a time, first come first served;
 //! a reader that goes on lines up again after each. A reader that wants everything never waits for a turn, however far behind: its
 //! page is full at once.
+//!
+//! A turn **rests** after its look for as long as the look took; the reader has its page meanwhile. So all cold looks together take
+//! half as many cores as there are turns, however many readers line up, and leave the rest to accepting messages.
 
 use super::tray::Tray;
 use crate::store::{Error, Position, Scan, Store};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 /// Entries behind the end from which on a look with a filter is cold. What is nearer is in memory or soon read.
@@ -40,12 +44,21 @@ impl Desk {
         let behind = store.span().end.0.saturating_sub(after.0);
         let turns = (!tray.filter.wants_everything() && behind > COLD).then(|| self.turns.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let _turn = match &turns {
+            let turn = match turns {
                 // It is never closed.
-                Some(turns) => turns.acquire().await.ok(),
+                Some(turns) => turns.acquire_owned().await.ok(),
                 None => None,
             };
-            store.scan(after, tray.most(), &tray.filter).await
+            let began = Instant::now();
+            let scan = store.scan(after, tray.most(), &tray.filter).await;
+            if let Some(turn) = turn {
+                let rest = began.elapsed();
+                tokio::spawn(async move {
+                    sleep(rest).await;
+                    drop(turn);
+                });
+            }
+            scan
         }))
     }
 }

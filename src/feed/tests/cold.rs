@@ -99,20 +99,38 @@ async fn cold_looks_are_limited_and_who_waits_has_heartbeats_on_time() {
         assert_eq!(join_all(cold.iter_mut().map(Subscription::heartbeat)).await, [0; READERS]);
         assert_eq!(began.elapsed(), SETTINGS.heartbeat * round);
     }
+    assert_eq!(store.looks.lock().most, 2);
     // First come, first served; and who goes on lines up again.
-    for begun in 3..=READERS * ROUNDS {
-        store.permits.add_permits(1);
-        while store.looks.lock().begun.len() < begun {
-            tokio::task::yield_now().await;
-            cold.iter_mut().for_each(|reader| assert!(reader.next().now_or_never().is_none()));
-        }
-    }
-    for round in store.looks.lock().begun.chunks(READERS) {
+    store.permits.add_permits(1_000_000);
+    let readers = cold.into_iter().map(|mut reader| tokio::spawn(async move { while reader.heartbeat().await < end {} }));
+    join_all(readers).await.into_iter().for_each(|ended| ended.expect("all is read"));
+    // Who has gone through the last round waits for no turn.
+    for round in store.looks.lock().begun.chunks(READERS).take(ROUNDS - 1) {
         assert_eq!(round, ["0", "1", "2", "3", "4"]);
     }
-    assert_eq!(store.looks.lock().most, 2);
+}
+
+/// Between two looks of one turn lies as much time as the first of them took, though the reader has its page at once.
+#[tokio::test(start_paused = true)]
+async fn a_turn_rests_for_as_long_as_its_look_took() {
+    let (gateway, store) = slow(COLD + 1).await;
+    let mut cold = cold(&gateway, 3).await;
+    let took = SETTINGS.heartbeat / 4;
+    let mut after = async |time| {
+        tokio::time::advance(time).await;
+        for _ in 0..10 {
+            cold.iter_mut().for_each(|reader| drop(reader.next().now_or_never()));
+            tokio::task::yield_now().await;
+        }
+        store.looks.lock().begun.clone()
+    };
+    assert_eq!(after(took).await, ["0", "1"]);
     store.permits.add_permits(1_000_000);
-    assert_eq!(join_all(cold.iter_mut().map(Subscription::heartbeat)).await, [end; READERS]);
+    let begun = after(Duration::ZERO).await;
+    assert!(begun.len() > 4, "the readers do not go on: {begun:?}");
+    let has_begun = |begun: Vec<String>| begun.contains(&"2".to_owned());
+    assert!(!has_begun(after(took - Duration::from_millis(1)).await), "the turns do not rest");
+    assert!(has_begun(after(Duration::from_millis(2)).await), "the turns rest too long");
 }
 
 #[tokio::test(start_paused = true)]
