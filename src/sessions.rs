@@ -47,19 +47,27 @@ pub fn route(
     let sent = message.header.clone().unwrap_or_default();
     let sent_numbers = crate::store::customer_numbers(&message.exact_numbers);
 
-    let (mut session, opened) = match destination {
+    // What was only just made up need not be looked up.
+    let (mut session, opened, is_new_customer) = match destination {
         Destination::Nowhere => {
             let entry = entry(message, None, Some(submission));
             return Ok(vec![Entry { about: reported.about, earlier: reported.earlier, ..entry }]);
         }
-        Destination::Attach(session) => (Session::clone(&session), false),
-        Destination::Open { key, conversation } => (open(known, key, conversation, &sent, received_at), true),
+        Destination::Attach(session) => (Session::clone(&session), false, false),
+        Destination::Open { key, conversation } => {
+            let (session, is_new_customer) = open(known, key, conversation, &sent, received_at);
+            (session, true, is_new_customer)
+        }
     };
-    let customer = customer(facts, &mut session, &sent, &sent_numbers);
+    let customer = match is_new_customer {
+        true => customers::updated(None, &session, &sent, &sent_numbers),
+        false => customer(facts, &mut session, &sent, &sent_numbers),
+    };
     fill(&mut message, &session, customer);
-    let last_activity = match facts.session_facts(&session.id) {
-        Some(known) if !message::is_of_customer(&message) => known.last_activity,
-        _ => received_at,
+    let last_activity = if opened || message::is_of_customer(&message) {
+        received_at
+    } else {
+        facts.session_facts(&session.id).map_or(received_at, |known| known.last_activity)
     };
     note_rerouting(&mut submission, sent, sent_numbers, &message);
 
@@ -291,24 +299,27 @@ fn customer_of(known: Known<'_>, key: &SessionKey, sent: &pb::Header) -> Option<
     customers::named(sent).map(str::to_owned).or_else(|| at(channel_type)).or_else(before)
 }
 
-/// A new session. Its customer joins the conversation in which it is active already.
-fn open(known: Known<'_>, key: SessionKey, conversation: Option<String>, sent: &pb::Header, at: Timestamp) -> Session {
+/// A new session, and whether its customer is new, too. A customer who is known joins the conversation in which it is active already.
+fn open(known: Known<'_>, key: SessionKey, conversation: Option<String>, sent: &pb::Header, at: Timestamp) -> (Session, bool) {
     let facts = known.facts;
     let of_conversation =
         || conversation.as_deref().and_then(|id| facts.session_of_conversation(id)).map(|session| session.customer_id.clone());
-    let customer_id = customer_of(known, &key, sent).or_else(of_conversation).unwrap_or_else(message::fresh_id);
-    let conversation_id = conversation.or_else(|| facts.active_conversation(&customer_id)).unwrap_or_else(message::fresh_id);
-    Session {
+    let customer = customer_of(known, &key, sent).or_else(of_conversation);
+    let active = || customer.as_deref().and_then(|id| facts.active_conversation(id));
+    let conversation_id = conversation.or_else(active).unwrap_or_else(message::fresh_id);
+    let is_new = customer.is_none();
+    let session = Session {
         id: message::fresh_id(),
         channel_type: known.channels.channel_type(&key.service_identifier).to_owned(),
         service_identifier: key.service_identifier,
         channel_customer_identifier: key.channel_customer_identifier,
         conversation_id,
-        customer_id,
+        customer_id: customer.unwrap_or_else(message::fresh_id),
         opened_at: Some(at),
         ended_at: None,
         end_reason: String::new(),
-    }
+    };
+    (session, is_new)
 }
 
 /// The customer of a session with what the client sent about it. A client that names another customer is right.
@@ -427,12 +438,71 @@ mod tests {
     use crate::channels::Channels;
     use crate::samples;
     use crate::store::memory::Memory;
-    use crate::store::{AppendError, Position, Store as _, Stored};
+    use crate::store::{AppendError, Delivery, DeliveryId, Name, Named, Position, SessionFacts, Store as _, Stored};
     use crate::wire::{Bounds, normalise};
     use futures::FutureExt as _;
     use serde_json::{Value as Json, json};
+    use std::cell::RefCell;
 
     const AT: Timestamp = Timestamp { seconds: 1_700_000_000, nanos: 123_000_000 };
+
+    /// Facts of nothing, and what they were asked for.
+    #[derive(Default)]
+    struct Nothing(RefCell<Vec<&'static str>>);
+
+    impl Nothing {
+        fn asked<T>(&self, what: &'static str) -> Option<T> {
+            self.0.borrow_mut().push(what);
+            None
+        }
+    }
+
+    impl Facts for Nothing {
+        fn session_facts(&self, _: &str) -> Option<SessionFacts> {
+            self.asked("session")
+        }
+
+        fn latest_session(&self, _: &SessionKey) -> Option<Arc<Session>> {
+            self.asked("latest session")
+        }
+
+        fn session_of_conversation(&self, _: &str) -> Option<Arc<Session>> {
+            self.asked("session of a conversation")
+        }
+
+        fn customer(&self, _: &str) -> Option<Arc<CustomerFacts>> {
+            self.asked("customer")
+        }
+
+        fn customer_at(&self, _: &str, _: &str) -> Option<String> {
+            self.asked("customer at an address")
+        }
+
+        fn active_conversation(&self, _: &str) -> Option<String> {
+            self.asked("active conversation")
+        }
+
+        fn named(&self, _: Name<'_>) -> Option<Named> {
+            self.asked("what goes by a name")
+        }
+
+        fn delivery(&self, _: DeliveryId) -> Option<Delivery> {
+            self.asked("delivery")
+        }
+    }
+
+    #[test]
+    fn what_was_only_just_made_up_is_not_looked_up() {
+        let asked = |patch: Json| {
+            let facts = Nothing::default();
+            let channels = samples::channels(false).snapshot();
+            route(&facts, &channels, samples::message(patch), Submission::default(), AT).expect("is accepted");
+            facts.0.into_inner()
+        };
+        assert_eq!(asked(json!({})), ["latest session", "customer at an address"]);
+        let named = json!({ "header": { "customer": { "id": "c7" } } });
+        assert_eq!(asked(named), ["latest session", "active conversation", "customer"]);
+    }
 
     /// A gateway that routes and remembers.
     struct World {
