@@ -491,6 +491,7 @@ fn full(setup: &Setup, runtime: &Runtime) {
     for suffix in ["", "-wal", "-shm"] {
         let _may_be_gone = std::fs::remove_file(ours.join(format!("index.db{suffix}")));
     }
+    std::fs::remove_dir_all(ours.join("index.db-ids")).expect("is there");
     let began = Instant::now();
     let store = open(&ours, options);
     let rate = store.span().end.0 as f64 / began.elapsed().as_secs_f64();

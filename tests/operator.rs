@@ -307,6 +307,17 @@ fn a_damaged_index_is_found_and_made_again() {
     let told = run(&["reindex", "--data-dir", &data]).ok();
     assert!(told.starts_with("indexed up to position "), "{told}");
     run(&["fsck", "--data-dir", &data]).ok();
+
+    let ids = std::fs::read_dir(Path::new(&data).join("index.db-ids")).unwrap();
+    let ids = ids.map(|file| file.unwrap().path()).max().expect("there is a run");
+    let mut bytes = std::fs::read(&ids).unwrap();
+    bytes[5000] ^= 1;
+    std::fs::write(&ids, bytes).unwrap();
+    let found = run(&["fsck", "--data-dir", &data]).failed();
+    assert!(found.out.contains("damage: index.db: the index is damaged: index.db-ids/"), "{}", found.out);
+    assert!(found.out.contains(" is damaged in page 1"), "{}", found.out);
+    run(&["reindex", "--data-dir", &data]).ok();
+    run(&["fsck", "--data-dir", &data]).ok();
 }
 
 #[test]

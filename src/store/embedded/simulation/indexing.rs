@@ -11,7 +11,7 @@ use crate::pb::store::Submission;
 use crate::store::conformance::{belonging, said};
 use crate::store::log::LogError;
 use crate::store::random::Random;
-use crate::store::{Frame, Name, Position};
+use crate::store::{Error, Frame, Name, Position};
 use rusqlite::Connection;
 
 fn lived(random: &mut Random) -> World {
@@ -114,6 +114,58 @@ fn an_index_that_cannot_be_used_is_made_again() {
         world.close();
         assert_eq!(dump(&world.machine, Position(1)), live);
     }
+}
+
+/// A run of ids that is not what it was: found when the store is opened, or when it is read.
+#[test]
+fn a_store_whose_ids_are_damaged_makes_its_index_again() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut world = World::new(Options { generation_entries: 2, ..small() });
+    let mut callers = Callers::new(random);
+    for _ in 0..40 {
+        world.append(callers.frame());
+        world.index_all();
+    }
+    world.close();
+    let live = dump(&world.machine, Position(1));
+    let run = |world: &World| {
+        let ids = world.machine.files().folder.join("index.db-ids");
+        let mut runs: Vec<_> = std::fs::read_dir(ids).expect("is there").map(|file| file.expect("can be listed").path()).collect();
+        runs.sort_unstable();
+        runs.swap_remove(runs.len() / 2)
+    };
+    let change = |world: &World, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = std::fs::read(run(world)).expect("can be read");
+        change(&mut bytes);
+        std::fs::write(run(world), bytes).expect("can be written");
+    };
+    let spoil: [&dyn Fn(&World); 4] = [
+        &|world| std::fs::remove_file(run(world)).expect("can be removed"),
+        &|world| std::fs::remove_dir_all(run(world).parent().expect("is in a folder")).expect("can be removed"),
+        &|world| change(world, &|bytes| bytes.truncate(bytes.len() - 1)),
+        &|world| change(world, &|bytes| bytes[60] ^= 1),
+    ];
+    for spoil in spoil {
+        spoil(&world);
+        world.open();
+        world.close();
+        assert_eq!(dump(&world.machine, Position(1)), live);
+    }
+
+    change(&world, &|bytes| bytes[4096 + 60] ^= 1);
+    world.read();
+    let known = world.witness.known.clone();
+    let failed: Vec<_> = known.iter().filter_map(|stored| world.core().message(stored.id()).err()).collect();
+    assert!(!failed.is_empty(), "the damage is not found");
+    for error in failed {
+        assert!(matches!(&error, Error::Unavailable { cause } if cause.contains("is damaged in page 1")), "{error}");
+    }
+    assert!(!world.has_failed(), "what is whole is told");
+    assert!(!world.core().merge_next());
+    world.kill();
+    world.open();
+    world.close();
+    assert_eq!(dump(&world.machine, Position(1)), live);
 }
 
 /// An entry that is sent as `id`, with a content.
