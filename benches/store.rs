@@ -13,6 +13,7 @@
 //!
 //! Every message has a client-made random id, and twenty share a session. `--dir` says where to work: a folder on a real disk.
 
+use cim_gateway::feed::{Event, Feed, Settings, Start};
 use cim_gateway::pb;
 use cim_gateway::pb::store::{Entry, Session, Submission};
 use cim_gateway::store::embedded::{self, Embedded, Options};
@@ -30,6 +31,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 // As the program does.
 #[global_allocator]
@@ -187,9 +189,9 @@ async fn send(store: &Embedded, sender: &mut Sender) {
         assert_eq!(known.is_none(), opens, "a session is there once it was opened");
         if opens {
             let _nobody = facts.customer_at(&session.channel_type, &session.channel_customer_identifier);
-            let _none = facts.active_conversation(&session.customer_id);
+        } else {
+            let _facts = facts.customer(&session.customer_id);
         }
-        let _facts = facts.customer(&session.customer_id);
         Ok(vec![entry])
     });
     store.append(Some(claim), stage).await.expect("is accepted");
@@ -553,11 +555,18 @@ fn narrow_readers(setup: &Setup, runtime: &Runtime, store: &Embedded) {
     let rate = setup.rate;
     let took = runtime.block_on(async {
         let done = Arc::new(AtomicU64::new(0));
-        // As many at a time as a gateway lets through.
-        let places = Arc::new(tokio::sync::Semaphore::new(2));
+        let settings = Settings {
+            heartbeat: Duration::from_secs(15),
+            heartbeat_skipped: 10_000,
+            max_streams: 1_000,
+            // As many at a time as a gateway lets through.
+            cold_scans: 2,
+        };
+        let (feed, matcher) = Feed::new(Arc::new(store.clone()), settings, CancellationToken::new());
+        let matcher = tokio::spawn(matcher.run());
         let readers: Vec<_> = (0..1_000)
             .map(|reader| {
-                let (store, done, places) = (store.clone(), done.clone(), places.clone());
+                let (store, feed, done) = (store.clone(), feed.clone(), done.clone());
                 tokio::spawn(async move {
                     let end = store.span().end;
                     let position = Position(1 + reader * end.0 / 1_000);
@@ -565,13 +574,10 @@ fn narrow_readers(setup: &Setup, runtime: &Runtime, store: &Embedded) {
                     let one = store.read(position.previous(), page).await.expect("can be read");
                     let conversation = one.first().and_then(|stored| stored.entry.session.as_ref()).expect("has one");
                     let filter = Filter { conversation_ids: [conversation.conversation_id.clone()].into(), ..Filter::default() };
-                    let (mut after, mut found) = (Position(0), 0);
-                    while after < end {
-                        let _place = places.acquire().await.expect("is never closed");
-                        let page = Page { entries: 256, bytes: 64 << 10 };
-                        let scan = store.scan(after, page, &filter).await.expect("can be read");
-                        found += scan.entries.len();
-                        after = scan.reached.max(after.next());
+                    let mut reader = feed.subscribe(filter, Start::Earliest, None).await.expect("there is a place");
+                    let mut found = 0;
+                    while reader.cursor().position < end {
+                        found += usize::from(matches!(reader.next().await, Ok(Event::Notification(..))));
                     }
                     assert!(found > 0, "a conversation is found");
                     done.fetch_add(1, Ordering::Relaxed);
@@ -586,6 +592,7 @@ fn narrow_readers(setup: &Setup, runtime: &Runtime, store: &Embedded) {
             began.elapsed().as_secs_f64()
         );
         readers.iter().for_each(tokio::task::JoinHandle::abort);
+        matcher.abort();
         took
     });
     println!("  meanwhile at {rate} a second:");

@@ -1,4 +1,4 @@
-//! The files under the log: no more than the log needs of them, so that a simulated disk can stand in for the real one.
+//! The files under the log and the ids of the index: no more than these need, so that a simulated disk can stand in for the real one.
 //!
 //! What survives a power loss is only what was synced: the content of a file by [`File::sync`], its name by [`Disk::sync`].
 

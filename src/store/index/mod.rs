@@ -24,6 +24,7 @@ use super::facts::IdKey;
 use super::hash::HashKey;
 use parking_lot::{Mutex, RwLock};
 use run::{Folder, Run};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -263,6 +264,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "mmap_size", 1_i64 << 30)?;
     connection.pragma_update(None, "temp_store", "memory")?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // The plan of a statement stays what it is: else SQLite prepares those of sessions again for every value that they are used with.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(())

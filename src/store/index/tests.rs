@@ -10,6 +10,7 @@ use crate::store::facts::State;
 use crate::store::hash::HashKey;
 use crate::store::random::Random;
 use crate::store::{Stored, conformance::said};
+use rusqlite::{StatementStatus, params};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -265,4 +266,18 @@ fn damage_that_is_read_is_noted_for_the_next_start() {
     drop(index);
     home.ids.flip("1.run", 8 * (4096 + 40));
     assert_eq!(home.open().expect_err("is damaged").to_string(), error.to_string());
+}
+
+/// To prepare a statement takes several times as long as to look something up with it.
+#[test]
+fn a_statement_is_prepared_once_for_all_values() {
+    let home = Home::new();
+    let index = home.open().expect("can be made");
+    let lookup = index.lookup().expect("can be read");
+    let query = "SELECT id FROM session WHERE key_hash = ?1 AND service_identifier = ?2 AND channel_customer_identifier = ?3";
+    let mut statement = lookup.connection().prepare(query).expect("is a query");
+    for number in 1..10_i64 {
+        assert!(!statement.exists(params![number << 40, id(1), id(number.cast_unsigned())]).expect("can be read"));
+    }
+    assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
 }
