@@ -78,7 +78,11 @@ fn block(row: &rusqlite::Row<'_>) -> rusqlite::Result<Block> {
 }
 
 /// The rows of a run with a hash and one of some contents.
-fn rows_of(run: &Arc<Run>, hash: i64, contents: RangeInclusive<i64>) -> Result<impl Iterator<Item = Result<Row, IndexError>>, IndexError> {
+fn rows_of(
+    run: &Arc<Run>,
+    hash: i64,
+    contents: RangeInclusive<i64>,
+) -> Result<impl Iterator<Item = Result<Row, IndexError>>, IndexError> {
     let from = IdKey { hash, content: *contents.start(), position: Position(0) };
     let is_within = move |key: IdKey| key.hash == hash && key.content <= *contents.end();
     Ok(run.clone().rows_from(from)?.take_while(move |row| row.as_ref().map_or(true, |row| is_within(row.key))))

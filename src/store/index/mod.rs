@@ -200,7 +200,7 @@ impl Index {
         let rows = run.clone().rows().skip(1).collect::<Result<Vec<_>, _>>()?;
         let mut connection = self.writer.lock();
         let transaction = connection.transaction()?;
-        ids::unregister(&transaction, &[run.clone()])?;
+        ids::unregister(&transaction, std::slice::from_ref(&run))?;
         let (draft, _) = self.write_run(&transaction, rows.into_iter(), run.first, run.last)?;
         transaction.commit()?;
         draft.keep();
@@ -238,7 +238,8 @@ impl Index {
         let mut statement = connection.prepare("PRAGMA integrity_check")?;
         let found = statement.query_map([], |row| row.get::<_, String>(0))?;
         let found: Vec<_> = found.collect::<Result<_, _>>()?;
-        let wrong = self.runs().iter().filter_map(|run| run.clone().check().err().map(|error| error.to_string())).collect::<Vec<_>>();
+        let wrong =
+            self.runs().iter().filter_map(|run| run.clone().check().err().map(|error| error.to_string())).collect::<Vec<_>>();
         Ok(found.into_iter().filter(|line| line != "ok").chain(wrong).collect())
     }
 }

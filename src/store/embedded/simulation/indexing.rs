@@ -130,7 +130,8 @@ fn a_store_whose_ids_are_damaged_makes_its_index_again() {
     let live = dump(&world.machine, Position(1));
     let run = |world: &World| {
         let ids = world.machine.files().folder.join("index.db-ids");
-        let mut runs: Vec<_> = std::fs::read_dir(ids).expect("is there").map(|file| file.expect("can be listed").path()).collect();
+        let mut runs: Vec<_> =
+            std::fs::read_dir(ids).expect("is there").map(|file| file.expect("can be listed").path()).collect();
         runs.sort_unstable();
         runs.swap_remove(runs.len() / 2)
     };
