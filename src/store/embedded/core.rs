@@ -370,11 +370,12 @@ impl Core {
     pub(super) fn merge_next(&self) -> bool {
         match self.index.note_damage() {
             Ok(false) => {}
-            Ok(true) => return false,
-            Err(error) => {
+            Err(error) if !error.is_full() => {
                 self.index_failed(&error);
                 return false;
             }
+            // Without room it is noted later.
+            Ok(true) | Err(_) => return false,
         }
         let mut merge = self.merge.lock();
         let next = match merge.take() {
