@@ -9,7 +9,7 @@ use crate::channels::Channels;
 use crate::pb;
 use crate::pb::store::{Attempt, DeliveryState, Endpoint};
 use crate::pb::{BotFormat, DeliveryOrder};
-use crate::store::{self, DeliveryName, Store, Stored, Wanted, accepted_at, message_of};
+use crate::store::{self, Delivery, DeliveryName, Store, Stored, Wanted, accepted_at, message_of};
 use crate::webhook::{Client, Failure, Id, Post, Secret, TraceParent, Url};
 use crate::wire;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -71,7 +71,7 @@ pub(super) struct Decided {
 impl Sender {
     pub(super) async fn attempt(&self, start: Start) -> Ended {
         let end = match self.message(&start).await {
-            Ok(Some(stored)) => End::Decided(Box::new(self.send(&start, stored).await)),
+            Ok(Some((stored, planned_at))) => End::Decided(Box::new(self.send(&start, stored, planned_at).await)),
             Ok(None) => End::Settled,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a message cannot be read to be delivered");
@@ -81,29 +81,40 @@ impl Sender {
         Ended { start, end }
     }
 
-    /// The entry with the message; none if the delivery is settled, or the log has let go of the message.
-    async fn message(&self, start: &Start) -> Result<Option<Stored>, store::Error> {
-        if let Some(stored) = self.store.entry(start.delivery.message).await? {
-            return Ok(Some(stored));
+    /// The entry with the message, and when the delivery was planned; none if it is settled, or the log has let go of the message.
+    async fn message(&self, start: &Start) -> Result<Option<(Stored, Option<Timestamp>)>, store::Error> {
+        let mut found = self.store.entry(start.delivery.message).await?;
+        if found.is_none() {
+            // It may have been carried forward.
+            let now = self.store.deliveries(start.delivery.id.before(), Wanted::Lane(start.delivery.lane), 1).await?;
+            if let Some(delivery) = now.found.into_iter().find(|delivery| delivery.id == start.delivery.id) {
+                found = self.store.entry(delivery.message).await?;
+            }
         }
-        // It may have been carried forward.
-        let now = self.store.deliveries(start.delivery.id.before(), Wanted::Lane(start.delivery.lane), 1).await?;
-        match now.found.into_iter().find(|delivery| delivery.id == start.delivery.id) {
-            Some(delivery) => self.store.entry(delivery.message).await,
-            None => Ok(None),
-        }
+        let Some(stored) = found else { return Ok(None) };
+        let planned_at = self.planned_at(&start.delivery, &stored).await?;
+        Ok(Some((stored, planned_at)))
     }
 
-    async fn send(&self, start: &Start, stored: Stored) -> Decided {
+    /// When a delivery was planned: with its message, or later if it was redriven. `stored` is the entry with the message.
+    pub(super) async fn planned_at(&self, delivery: &Delivery, stored: &Stored) -> Result<Option<Timestamp>, store::Error> {
+        if delivery.id.planned_at != stored.position
+            && let Some(planned) = self.store.entry(delivery.id.planned_at).await?
+        {
+            return Ok(planned.entry.accepted_at);
+        }
+        Ok(accepted_at(&stored.entry))
+    }
+
+    async fn send(&self, start: &Start, stored: Stored, planned_at: Option<Timestamp>) -> Decided {
         let began_at = Timestamp::from(SystemTime::now());
         let begun = Instant::now();
-        let age = age(&stored, &began_at);
         let once = stored.entry.ephemeral;
         let snapshot = self.channels.snapshot();
         let channel = snapshot.by_id(&start.key.channel_id);
         let strict = channel
             .is_some_and(|channel| channel.delivery.as_ref().is_some_and(|delivery| delivery.order() == DeliveryOrder::Strict));
-        let terms = Terms { strict, expired: age >= self.settings.max_age, once };
+        let terms = Terms { strict, expired: age_at(planned_at, &began_at) >= self.settings.max_age, once };
         let mut decided = Decided {
             verdict: Verdict::NotCalled,
             terms,
@@ -112,7 +123,7 @@ impl Sender {
             answers: Vec::new(),
             stored,
         };
-        if once && age >= TYPING_LASTS {
+        if once && age_at(accepted_at(&decided.stored.entry), &began_at) >= TYPING_LASTS {
             decided.attempt.failure = "it is too old to be of use".into();
             return decided;
         }
@@ -187,8 +198,9 @@ impl Sender {
     }
 }
 
-fn age(stored: &Stored, now: &Timestamp) -> Duration {
-    let millis = wire::to_millis(now).saturating_sub(accepted_at(&stored.entry).as_ref().map_or(0, wire::to_millis));
+/// How old at a time is what there has been since another.
+pub(super) fn age_at(since: Option<Timestamp>, now: &Timestamp) -> Duration {
+    let millis = wire::to_millis(now).saturating_sub(since.as_ref().map_or(0, wire::to_millis));
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 

@@ -4,6 +4,7 @@ use super::Settings;
 use super::attempt::{Decided, End, Ended, Sender, endpoint};
 use super::desk::{Desk, Ruling};
 use super::lanes::{Decision, EndpointKey, Lanes, Prospect, Start, Terms};
+use super::overdue::Overdue;
 use super::record::Recorder;
 use super::verdict::Verdict;
 use crate::channels::{Channels, Snapshot};
@@ -47,6 +48,7 @@ pub struct Dispatcher {
     /// What somebody has decided at the desk.
     rulings: mpsc::UnboundedReceiver<Ruling>,
     ruling: mpsc::UnboundedSender<Ruling>,
+    overdue: Overdue,
     stop: CancellationToken,
 }
 
@@ -75,7 +77,23 @@ impl Dispatcher {
         let (etags, records) = Default::default();
         let (ruling, rulings) = mpsc::unbounded_channel();
         let behind = true;
-        Self { sender, recorder, waiters, lanes, followed, behind, etags, ended, endings, records, rulings, ruling, stop }
+        let overdue = Overdue::new(sender.clone());
+        Self {
+            sender,
+            recorder,
+            waiters,
+            lanes,
+            followed,
+            behind,
+            etags,
+            ended,
+            endings,
+            records,
+            rulings,
+            ruling,
+            overdue,
+            stop,
+        }
     }
 
     /// The desk at which somebody may decide about what is delivered here.
@@ -120,6 +138,13 @@ impl Dispatcher {
                     self.behind = end > self.followed.planned_at;
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = sleep_until(self.overdue.next()) => {
+                    for (delivery, stored) in self.overdue.look().await {
+                        if self.lanes.withdraw(&delivery, Instant::now()) {
+                            self.records.spawn(self.recorder.clone().give_up(delivery, stored));
+                        }
+                    }
+                }
                 Some(_) = self.records.join_next() => {}
                 () = std::future::ready(()), if self.behind => {}
             }

@@ -497,24 +497,22 @@ impl Lanes {
         self.go_on(key, *lane_of, now);
     }
 
-    /// A delivery is settled by somebody else.
-    pub(super) fn withdraw(&mut self, delivery: &Delivery, now: Instant) {
+    /// A delivery is settled by somebody else. False if it is under way: that ends by itself.
+    pub(super) fn withdraw(&mut self, delivery: &Delivery, now: Instant) -> bool {
         let key = EndpointKey::of(delivery);
-        let Some(state) = self.endpoints.get_mut(&key) else { return };
-        let Some(lane) = state.lanes.get_mut(&delivery.lane) else { return };
-        // What is under way ends by itself, and finds that it is settled.
-        if state.parked.get(&delivery.id).is_some_and(|parked| !parked.in_flight) {
+        let Some(state) = self.endpoints.get_mut(&key) else { return true };
+        let Some(lane) = state.lanes.get_mut(&delivery.lane) else { return true };
+        let heads = lane.queue.front().is_some_and(|head| head.delivery.id == delivery.id);
+        if (heads && lane.in_flight) || state.parked.get(&delivery.id).is_some_and(|parked| parked.in_flight) {
+            return false;
+        }
+        if state.parked.contains_key(&delivery.id) {
             state.parked.remove(&delivery.id);
             lane.parked = lane.parked.saturating_sub(1);
         }
-        let in_flight = lane.in_flight;
-        let mut first = true;
-        lane.queue.retain(|item| {
-            let under_way = first && in_flight;
-            first = false;
-            under_way || item.delivery.id != delivery.id
-        });
+        lane.queue.retain(|item| item.delivery.id != delivery.id);
         self.go_on(&key, delivery.lane, now);
+        true
     }
 
     /// The lane's next is due, asked for, or there is none.

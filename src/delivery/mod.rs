@@ -21,6 +21,7 @@ mod desk;
 mod dispatcher;
 mod lanes;
 mod outcome;
+mod overdue;
 mod record;
 mod schedule;
 mod verdict;

@@ -1,5 +1,6 @@
 //! Writes down what attempts have led to. It is not given up before the log has it: what the log does not know would be sent again.
 
+use super::answer::Report;
 use super::attempt::{Decided, Sender};
 use super::bot;
 use super::lanes::{Decision, Start};
@@ -7,10 +8,10 @@ use super::outcome::{outcome, settled, step_alone};
 use crate::message::{self, Limits};
 use crate::outcomes::Waiters;
 use crate::pb;
-use crate::pb::store::{DeliveryStep, Endpoint, Submission};
+use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Submission};
 use crate::planning;
 use crate::sessions;
-use crate::store::{AppendError, DeliveryId, DeliveryName, Facts, Frame, message_of};
+use crate::store::{AppendError, Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
 use crate::violation::Violations;
 use crate::wire;
 use prost_types::Timestamp;
@@ -40,7 +41,7 @@ impl Recorder {
     /// Writes down what an attempt has led to, and tells who waits for it.
     pub(super) async fn record(self, start: Start, decided: Box<Decided>, decision: Decision) {
         let id = start.delivery.id;
-        let Decided { stored, attempt, mut report, answers, .. } = *decided;
+        let Decided { stored, attempt, report, answers, .. } = *decided;
         let now = wire::now();
         let Decision { state, attempts, due, .. } = decision;
         let step = DeliveryStep {
@@ -57,19 +58,40 @@ impl Recorder {
             self.append(|_| Ok(vec![step_alone(step.clone())]), id).await;
             return;
         }
+        let answers = self.answers(&start, &answers, &stored.entry, now);
+        self.settle(id, step, report, &stored, &answers).await;
+    }
+
+    /// Gives up a delivery that is too old, and that nothing attempts.
+    pub(super) async fn give_up(self, delivery: Delivery, stored: Stored) {
+        let state = if stored.entry.ephemeral { DeliveryState::Discarded } else { DeliveryState::Failed };
+        let step = Progress { state, due: 0, ..delivery.progress }.to_pb(delivery.id);
+        let report = Report { text: Some("it could not be delivered in time".into()), ..Report::default() };
+        self.settle(delivery.id, step, report, &stored, &[]).await;
+    }
+
+    /// Settles a delivery, and tells who waits for that.
+    async fn settle(
+        &self,
+        id: DeliveryId,
+        step: DeliveryStep,
+        mut report: Report,
+        stored: &Stored,
+        answers: &[(pb::CimMessage, bool)],
+    ) {
+        let now = wire::now();
         let provider_id = report.provider_id.take();
-        let outcome = outcome(state, report);
+        let outcome = outcome(step.state(), report);
         // Who is told by the answer is not told once more; who has left is.
         let answered = self.waiters.promise(id.planned_at);
-        let answers = self.answers(&start, &answers, &stored.entry, now);
         let make = |facts: &dyn Facts| {
             let snapshot = self.sender.channels.snapshot();
-            let mut entry = settled(step.clone(), outcome.as_ref(), provider_id.clone(), &stored, now);
+            let mut entry = settled(step.clone(), outcome.as_ref(), provider_id.clone(), stored, now);
             if !answered {
                 planning::plan(&mut entry, &snapshot);
             }
             let mut frame = vec![entry];
-            for (message, is_suggestion) in &answers {
+            for (message, is_suggestion) in answers {
                 match sessions::route(facts, &snapshot, message.clone(), Submission::default(), now) {
                     Ok(routed) => frame.extend(routed.into_iter().map(|mut entry| {
                         if *is_suggestion {

@@ -4,7 +4,7 @@ use super::*;
 use crate::support::eventually;
 use crate::support::receiver::{Call, Reply};
 use cim_gateway::pb::get_channel_request::Key;
-use cim_gateway::pb::{DisabledReason, GetChannelRequest, UpdateChannelRequest};
+use cim_gateway::pb::{DeliveryStatus, DisabledReason, GetChannelRequest, GetMessageRequest, UpdateChannelRequest};
 use prost_types::FieldMask;
 use std::collections::HashMap;
 
@@ -158,4 +158,36 @@ async fn a_connector_that_is_gone_is_left_alone_over_restarts_until_somebody_ena
     let mut said: Vec<_> = connector.take(3).await.iter().map(Call::said).collect();
     said.sort_unstable();
     assert_eq!(said, ["CHANNEL_SESSION_STARTED", "back", "back"]);
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_given_up_although_its_connector_is_disabled_or_cannot_be_reached() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("it is bound");
+    let disabled = Endpoint { disabled: true, ..endpoint("http://127.0.0.1:9".into()) };
+    // Nothing probes the one that cannot be reached before all is too old.
+    let settings = gateway().set("delivery.max_age", "2s").set("delivery.breaker.failures", 1).set("delivery.sync_wait", "0s");
+    let gateway = settings.set("delivery.breaker.pause", "1h").set("delivery.breaker.longest_pause", "1h").start().await;
+    for (name, connector) in [("disabled", disabled), ("dead", endpoint(format!("http://{nobody}")))] {
+        let channel = Channel {
+            service_identifier: name.into(),
+            channel_type: "WEB".into(),
+            connector: Some(connector),
+            ..Channel::default()
+        };
+        register(gateway.grpc, channel).await;
+        for number in 0..10 {
+            let message = answers(name, &format!("customer {}", number % 3), "hi").with_id(&format!("{name}-{number}"));
+            gateway.client().await.send(message).await;
+        }
+    }
+    for name in ["disabled", "dead"] {
+        for number in 0..10 {
+            let told = eventually("the outcome", async || {
+                let request = GetMessageRequest { message_id: format!("{name}-{number}") };
+                gateway.client().await.calls.get_message(request).await.expect("is kept").into_inner().outcome
+            })
+            .await;
+            assert_eq!((told.status(), told.reason_code.as_str()), (DeliveryStatus::Failed, "500"), "{name}-{number}");
+        }
+    }
 }
