@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -41,9 +41,8 @@ pub struct Dispatcher {
     behind: bool,
     /// The etags of the channels whose endpoints are known to the lanes.
     etags: HashMap<String, String>,
-    ended: mpsc::UnboundedSender<Ended>,
-    /// Bounded by the attempts in flight.
-    endings: mpsc::UnboundedReceiver<Ended>,
+    /// Under way; they end with the dispatcher.
+    attempts: JoinSet<Ended>,
     records: JoinSet<()>,
     /// What somebody has decided at the desk.
     rulings: mpsc::UnboundedReceiver<Ruling>,
@@ -72,9 +71,8 @@ impl Dispatcher {
         let lanes = Lanes::new(settings.rules()).holding(held_before);
         let sender = Arc::new(Sender { store, channels, client, settings });
         let recorder = Recorder { sender: sender.clone(), waiters: waiters.clone(), limits, stop: stop.clone() };
-        let (ended, endings) = mpsc::unbounded_channel();
         let followed = DeliveryId::NONE;
-        let (etags, records) = Default::default();
+        let (etags, attempts, records) = Default::default();
         let (ruling, rulings) = mpsc::unbounded_channel();
         let behind = true;
         let overdue = Overdue::new(sender.clone());
@@ -86,8 +84,7 @@ impl Dispatcher {
             followed,
             behind,
             etags,
-            ended,
-            endings,
+            attempts,
             records,
             rulings,
             ruling,
@@ -116,10 +113,10 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(ended) = self.endings.recv() => {
-                    self.ended(ended);
-                    while let Ok(ended) = self.endings.try_recv() {
-                        self.ended(ended);
+                Some(joined) = self.attempts.join_next() => {
+                    self.ended(ended(joined));
+                    while let Some(joined) = self.attempts.try_join_next() {
+                        self.ended(ended(joined));
                     }
                 }
                 Some(ruling) = self.rulings.recv() => match ruling {
@@ -149,10 +146,8 @@ impl Dispatcher {
                 () = std::future::ready(()), if self.behind => {}
             }
         }
-        while self.lanes.in_flight() > 0
-            && let Some(ended) = self.endings.recv().await
-        {
-            self.ended(ended);
+        while let Some(joined) = self.attempts.join_next().await {
+            self.ended(ended(joined));
         }
         while self.records.join_next().await.is_some() {}
     }
@@ -230,11 +225,8 @@ impl Dispatcher {
         while self.records.len() < self.sender.settings.in_flight_in_all
             && let Some(start) = self.lanes.next(now)
         {
-            let (sender, ended) = (self.sender.clone(), self.ended.clone());
-            tokio::spawn(async move {
-                let told = ended.send(sender.attempt(start).await);
-                told.expect("the dispatcher waits for all that is in flight");
-            });
+            let sender = self.sender.clone();
+            self.attempts.spawn(async move { sender.attempt(start).await });
         }
     }
 
@@ -318,6 +310,11 @@ fn due(delivery: &Delivery) -> Instant {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let due = Duration::from_nanos(u64::try_from(delivery.progress.due).unwrap_or(0));
     Instant::now() + due.saturating_sub(now)
+}
+
+/// Nobody aborts an attempt while the dispatcher runs: one that did not end has panicked.
+fn ended(joined: Result<Ended, JoinError>) -> Ended {
+    joined.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 #[cfg(test)]

@@ -223,6 +223,7 @@ impl Lanes {
     }
 
     /// Attempts that are under way.
+    #[cfg(test)]
     pub(super) const fn in_flight(&self) -> usize {
         self.in_flight
     }

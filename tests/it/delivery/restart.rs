@@ -32,3 +32,18 @@ async fn what_a_gateway_left_open_the_next_one_delivers_in_order_with_the_same_i
     assert_eq!(calls.iter().map(Call::said).collect::<Vec<_>>(), expected);
     second.stop().down().await;
 }
+
+/// An attempt that outlives the grace period is cut off with the gateway: its message is open, and the next one attempts it.
+#[tokio::test]
+async fn what_is_under_way_when_the_grace_period_is_over_ends_with_the_gateway() {
+    let (mut decide, decided) = tokio::sync::oneshot::channel();
+    let mut decided = Some(decided);
+    let mut connector = Receiver::answering(move |_| decided.take().map_or(Reply::Status(200), Reply::Later)).await;
+    let settings = gateway().set("delivery.sync_wait", "0s").set("webhook.timeout", "5m").set("shutdown.grace", "0s");
+    let gateway = settings.start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    gateway.client().await.send(answers("shop", "ada", "hi")).await;
+    connector.call().await;
+    gateway.stop().down().await;
+    soon("the connection to be closed", decide.closed()).await;
+}
