@@ -23,6 +23,19 @@ async fn a_repeat_is_answered_with_the_first_acceptance_and_stored_once() {
     assert_eq!(client.subscribe(earliest()).await.until("fence").await, ["CHANNEL_SESSION_STARTED", "once"]);
 }
 
+/// Who says "yes" twice has said it twice: what a message says is no sign of a repeat, only its id is.
+#[tokio::test]
+async fn the_same_text_said_again_is_another_message() {
+    let gateway = Gateway::start().await;
+    let client = gateway.client().await;
+    for message in [hello("yes"), hello("yes"), hello("yes").with_id("m-1"), hello("yes").with_id("m-2")] {
+        assert!(!client.send(message).await.duplicate);
+    }
+    client.send(hello("fence")).await;
+    let heard = client.subscribe(earliest()).await.until("fence").await;
+    assert_eq!(heard, ["CHANNEL_SESSION_STARTED", "yes", "yes", "yes", "yes"]);
+}
+
 #[tokio::test]
 async fn other_content_under_a_taken_id_is_refused() {
     let gateway = Gateway::start().await;

@@ -7,6 +7,7 @@ mod letters;
 mod order;
 mod outcomes;
 mod receipts;
+mod pitfalls;
 mod restart;
 mod restored;
 
