@@ -5,7 +5,7 @@ use crate::pb::body::Kind;
 use crate::pb::{self, DeliveryStatus};
 use crate::store::{Position, Stored};
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -83,11 +83,20 @@ pub struct Waiters {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// By the message.
-    waiting: HashMap<Position, Waiting>,
+    /// By the message, and a number: who repeats a message waits beside who sent it.
+    waiting: BTreeMap<(Position, u64), Waiting>,
+    /// The number of who comes next.
+    next: u64,
     recent: HashMap<Position, News>,
     /// The recent ones, oldest first.
     order: VecDeque<(Instant, Position)>,
+}
+
+impl Shared {
+    /// Who waits for the outcome of a message.
+    fn waiting_for(&mut self, message: Position) -> impl Iterator<Item = (u64, &mut Waiting)> {
+        self.waiting.range_mut((message, 0)..=(message, u64::MAX)).map(|((_, number), waiting)| (*number, waiting))
+    }
 }
 
 #[derive(Debug)]
@@ -116,7 +125,7 @@ impl Waiters {
         }
         let message = stored.position;
         let deadline = Instant::now() + time;
-        let mut told = {
+        let (place, mut told) = {
             let mut shared = self.shared.lock();
             match shared.recent.get(&message) {
                 Some(News::Known(outcome)) => return Some(outcome.clone()),
@@ -124,17 +133,18 @@ impl Waiters {
                 Some(News::Accepted | News::NotSoon) => return None,
                 None => {}
             }
-            if shared.waiting.len() >= self.most || shared.waiting.contains_key(&message) {
+            if shared.waiting.len() >= self.most {
                 return None;
             }
             let (told, receiver) = oneshot::channel();
-            shared.waiting.insert(message, Waiting { told, asked, promised: false });
-            receiver
+            let key = (message, shared.next);
+            shared.next += 1;
+            shared.waiting.insert(key, Waiting { told, asked, promised: false });
+            (Place { waiters: self, key }, receiver)
         };
-        let place = Place { waiters: self, message };
         let news = match timeout_at(deadline, &mut told).await {
             Ok(news) => news.ok(),
-            Err(_) if self.is_promised(message) => told.await.ok(),
+            Err(_) if self.is_promised(place.key) => told.await.ok(),
             Err(_) => None,
         };
         drop(place);
@@ -144,12 +154,12 @@ impl Waiters {
         }
     }
 
-    fn is_promised(&self, message: Position) -> bool {
+    fn is_promised(&self, key: (Position, u64)) -> bool {
         let mut shared = self.shared.lock();
-        match shared.waiting.get(&message) {
+        match shared.waiting.get(&key) {
             Some(waiting) if waiting.promised => true,
             Some(_) => {
-                shared.waiting.remove(&message);
+                shared.waiting.remove(&key);
                 false
             }
             // It was told in this instant.
@@ -160,9 +170,12 @@ impl Waiters {
     /// True if somebody waits for the outcome, who will certainly be told it.
     pub(crate) fn promise(&self, message: Position) -> bool {
         let mut shared = self.shared.lock();
-        let Some(waiting) = shared.waiting.get_mut(&message).filter(|waiting| !waiting.told.is_closed()) else { return false };
-        waiting.promised = true;
-        true
+        let mut somebody = false;
+        for (_, waiting) in shared.waiting_for(message).filter(|(_, waiting)| !waiting.told.is_closed()) {
+            waiting.promised = true;
+            somebody = true;
+        }
+        somebody
     }
 
     /// True if anybody waits at all.
@@ -192,11 +205,14 @@ impl Waiters {
             shared.order.pop_front();
             shared.recent.remove(&old);
         }
-        match shared.waiting.get_mut(&message) {
-            Some(waiting) if waiting.asked && news == News::Accepted => waiting.promised = false,
-            _ => {
-                if let Some(waiting) = shared.waiting.remove(&message) {
-                    let _gone = waiting.told.send(news.clone());
+        let numbers: Vec<_> = shared.waiting_for(message).map(|(number, _)| number).collect();
+        for number in numbers {
+            match shared.waiting.get_mut(&(message, number)) {
+                Some(waiting) if waiting.asked && news == News::Accepted => waiting.promised = false,
+                _ => {
+                    if let Some(waiting) = shared.waiting.remove(&(message, number)) {
+                        let _gone = waiting.told.send(news.clone());
+                    }
                 }
             }
         }
@@ -214,11 +230,65 @@ impl Waiters {
 /// Who waits gives its place up when it stops.
 struct Place<'w> {
     waiters: &'w Waiters,
-    message: Position,
+    key: (Position, u64),
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.waiters.shared.lock().waiting.remove(&self.message);
+        self.waiters.shared.lock().waiting.remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+    use futures::future::join;
+    use futures::poll;
+    use serde_json::json;
+    use std::pin::pin;
+
+    fn stored() -> Stored {
+        let entry = pb::store::Entry { message: Some(samples::message(json!({}))), ..pb::store::Entry::default() };
+        Stored { position: Position(1), entry: Arc::new(entry) }
+    }
+
+    fn delivered() -> Outcome {
+        Outcome { status: DeliveryStatus::Delivered, reason_code: "200".into(), text: None }
+    }
+
+    const A_WHILE: Patience = Patience::asked(Duration::from_secs(1));
+
+    #[tokio::test(start_paused = true)]
+    async fn who_repeats_a_message_waits_beside_who_sent_it_and_both_are_told() {
+        let (waiters, stored) = (Waiters::new(10), stored());
+        let mut both = pin!(join(waiters.outcome(&stored, A_WHILE), waiters.outcome(&stored, A_WHILE)));
+        assert!(poll!(&mut both).is_pending());
+        waiters.known(stored.position, delivered());
+        assert_eq!(both.await, (Some(delivered()), Some(delivered())));
+        assert!(!waiters.are_there());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_takes_nobody_else_along() {
+        let (waiters, stored) = (Waiters::new(10), stored());
+        let mut second = pin!(waiters.outcome(&stored, A_WHILE));
+        {
+            let mut first = pin!(waiters.outcome(&stored, A_WHILE));
+            assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+        }
+        assert!(waiters.promise(stored.position), "one is left");
+        waiters.known(stored.position, delivered());
+        assert_eq!(second.await, Some(delivered()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_wait_than_may() {
+        let (waiters, stored) = (Waiters::new(1), stored());
+        let mut first = pin!(waiters.outcome(&stored, A_WHILE));
+        assert!(poll!(&mut first).is_pending());
+        assert_eq!(waiters.outcome(&stored, A_WHILE).await, None);
+        assert_eq!(first.await, None);
+        assert!(!waiters.are_there());
     }
 }
