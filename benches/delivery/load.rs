@@ -98,7 +98,8 @@ where
     accepted
 }
 
-/// Calls `at` with the number of each time when it has come. A thread of its own sleeps more exactly than the runtime.
+/// Calls `at` with the number of each time when it has come.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own sleeps more exactly than the runtime")]
 fn pace(due: &[u64], mut at: impl FnMut(usize)) {
     for (number, due) in due.iter().enumerate() {
         while let Some(left) = due.checked_sub(now()).filter(|left| *left > 0) {

@@ -50,7 +50,7 @@ async fn main() {
         return sink::serve(&arguments[1..]).await;
     }
     let rate = arguments.iter().position(|argument| argument == "--rate").map(|at| {
-        let rate = arguments.drain(at..).nth(1).expect("--rate has a number");
+        let rate = arguments.drain(at..at + 2).nth(1).expect("--rate has a number");
         rate.parse().expect("the rate is a number")
     });
     let quick = arguments.iter().any(|argument| argument == "--quick");

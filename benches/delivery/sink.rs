@@ -42,9 +42,9 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    /// Arrivals a second, from a time to the last one.
+    /// Arrivals a second, of those after a time up to the last one.
     pub(crate) fn rate_since(&self, begun: u64) -> f64 {
-        let count = self.arrivals.iter().filter(|at| **at > 0).count();
+        let count = self.arrivals.iter().filter(|at| **at > begun).count();
         let last = self.arrivals.iter().max().copied().unwrap_or_default();
         count as f64 * 1e9 / last.saturating_sub(begun) as f64
     }

@@ -6,8 +6,8 @@ mod failures;
 mod letters;
 mod order;
 mod outcomes;
-mod receipts;
 mod pitfalls;
+mod receipts;
 mod restart;
 mod restored;
 

@@ -44,8 +44,7 @@ async fn a_connector_that_never_answers_delays_no_other() {
 async fn attempts_that_fail_are_counted_and_the_next_one_is_to_come() {
     let rule = |call: &Call| Reply::Status(if call.said() == "hi" { 500 } else { 200 });
     let mut connector = Receiver::answering(rule).await;
-    let gateway =
-        gateway().set("delivery.retries", r#"["20ms", "20ms", "1h"]"#).set("delivery.sync_wait", "0s").start().await;
+    let gateway = gateway().set("delivery.retries", r#"["20ms", "20ms", "1h"]"#).set("delivery.sync_wait", "0s").start().await;
     register(gateway.grpc, channel("shop", &connector)).await;
     gateway.client().await.send(answers("shop", "ada", "hi")).await;
     let calls = connector.take(4).await;
@@ -248,7 +247,7 @@ async fn a_repeat_waits_for_the_outcome_as_the_first_one_does() {
     let first = send(gateway.client().await);
     connector.take(2).await;
     let repeat = send(gateway.client().await);
-    // Both wait; who comes last finds what is decided meanwhile.
+    // Whether the repeat waits already or not: it learns what is decided. That both may wait is shown where they do.
     decide.send(200).expect("the attempt is under way");
     let (first, repeat) = (first.await.expect("is answered"), repeat.await.expect("is answered"));
     assert_eq!((first.duplicate, repeat.duplicate), (false, true));
