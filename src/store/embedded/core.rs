@@ -158,8 +158,11 @@ impl Core {
             // It has just become the old one.
             self.to_index.notify_one();
         }
-        // Under the lock: a writer that fails takes everything back under it, too.
+        // Under the lock: a writer that fails takes everything back under it, too, and one that ends looks under it for what is left.
         self.check_working()?;
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(AppendError::Store(Error::Unavailable { cause: "the store is closed".into() }));
+        }
         let facts = Layers::new(&tail, &self.index);
         let frame = stage(&facts);
         if let Some(error) = facts.into_failure() {

@@ -178,6 +178,40 @@ async fn a_store_without_room_for_its_index_can_be_closed() {
     }
 }
 
+/// What is staged when the writer has ended would never be written, and what waits for it would never end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_can_be_closed_while_it_is_written_to() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be opened");
+    let (first, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let writers: Vec<_> = (0..4)
+        .map(|_| {
+            let (engine, first) = (engine.clone(), first.clone());
+            tokio::spawn(async move {
+                let mut last = None;
+                loop {
+                    match engine.append(None, Box::new(|_| Ok(vec![said("on and on")]))).await {
+                        Ok(frame) => last = frame.last().map(|stored| stored.position),
+                        Err(error) => return (last, error),
+                    }
+                    let _heard = first.send(());
+                }
+            })
+        })
+        .collect();
+    begun.recv().await.expect("something is written");
+    tokio::task::block_in_place(|| engine.close());
+    let mut last = None;
+    for writer in writers {
+        let (written, error) = writer.await.expect("a writer does not panic");
+        assert!(matches!(error, AppendError::Store(Error::Unavailable { .. })), "{error:?}");
+        last = last.max(written);
+    }
+    drop(engine);
+    let engine = open(folder.path(), small(), &|_| {}).expect("can be opened");
+    assert!(last.is_some_and(|last| last < engine.span().end.next()), "{last:?}");
+}
+
 #[tokio::test]
 async fn bookmarks_are_kept_over_a_restart() {
     let folder = tempfile::tempdir().expect("a folder can be made");
