@@ -142,7 +142,7 @@ impl Dispatcher {
                         }
                     }
                 }
-                Some(_) = self.records.join_next() => {}
+                Some(_) = self.records.join_next() => while self.records.try_join_next().is_some() {},
                 () = std::future::ready(()), if self.behind => {}
             }
         }
