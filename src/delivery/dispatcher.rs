@@ -1,5 +1,8 @@
 //! The dispatcher: follows the log, begins attempts, and hears how they have ended. All that it decides, [`super::lanes`] decides.
 
+#[cfg(test)]
+mod tests;
+
 use super::Settings;
 use super::attempt::{Decided, End, Ended, Sender, endpoint};
 use super::desk::{Desk, Ruling};
@@ -76,21 +79,7 @@ impl Dispatcher {
         let (ruling, rulings) = mpsc::unbounded_channel();
         let behind = true;
         let overdue = Overdue::new(sender.clone());
-        Self {
-            sender,
-            recorder,
-            waiters,
-            lanes,
-            followed,
-            behind,
-            etags,
-            attempts,
-            records,
-            rulings,
-            ruling,
-            overdue,
-            stop,
-        }
+        Self { sender, recorder, waiters, lanes, followed, behind, etags, attempts, records, rulings, ruling, overdue, stop }
     }
 
     /// The desk at which somebody may decide about what is delivered here.
@@ -109,6 +98,9 @@ impl Dispatcher {
             }
             self.refill().await;
             self.begin();
+            if self.overdue.next() <= Instant::now() {
+                self.give_up().await;
+            }
             let due = self.lanes.next_due();
             tokio::select! {
                 biased;
@@ -135,14 +127,8 @@ impl Dispatcher {
                     self.behind = end > self.followed.planned_at;
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-                () = sleep_until(self.overdue.next()) => {
-                    for (delivery, stored) in self.overdue.look().await {
-                        if self.lanes.withdraw(&delivery, Instant::now()) {
-                            self.records.spawn(self.recorder.clone().give_up(delivery, stored));
-                        }
-                    }
-                }
-                Some(_) = self.records.join_next() => while self.records.try_join_next().is_some() {},
+                () = sleep_until(self.overdue.next()) => {}
+                Some(_) = self.records.join_next() => {}
                 () = std::future::ready(()), if self.behind => {}
             }
         }
@@ -150,6 +136,15 @@ impl Dispatcher {
             self.ended(ended(joined));
         }
         while self.records.join_next().await.is_some() {}
+    }
+
+    /// Gives up what is too old, and not under way.
+    async fn give_up(&mut self) {
+        for (delivery, stored) in self.overdue.look().await {
+            if self.lanes.withdraw(&delivery, Instant::now()) {
+                self.records.spawn(self.recorder.clone().give_up(delivery, stored));
+            }
+        }
     }
 
     /// Reads the next page of what is planned.
@@ -220,6 +215,7 @@ impl Dispatcher {
     /// Begins every attempt that may begin now.
     fn begin(&mut self) {
         let now = Instant::now();
+        while self.records.try_join_next().is_some() {}
         self.lanes.wake(now);
         // A store that cannot keep up with the outcomes is not given more of them.
         while self.records.len() < self.sender.settings.in_flight_in_all
@@ -315,69 +311,4 @@ fn due(delivery: &Delivery) -> Instant {
 /// Nobody aborts an attempt while the dispatcher runs: one that did not end has panicked.
 fn ended(joined: Result<Ended, JoinError>) -> Ended {
     joined.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::outcomes::Patience;
-    use crate::pb::store::{self, Endpoint, Entry};
-    use crate::samples;
-    use crate::store::Position;
-    use crate::store::memory::Memory;
-    use crate::webhook;
-    use serde_json::json;
-
-    /// A dispatcher of a store, which calls nobody.
-    fn dispatcher(store: Arc<dyn Store>, waiters: Waiters) -> Dispatcher {
-        let second = Duration::from_secs(1);
-        let client = webhook::Client::new(webhook::Settings {
-            timeout: second,
-            connect_timeout: second,
-            max_response: 1 << 10,
-            max_response_head: 8 << 10,
-            max_response_headers: 10,
-            max_idle_per_host: 0,
-            idle_timeout: second,
-            max_lookups: 1,
-            allow: Vec::new(),
-            tls: webhook::Tls::default(),
-        });
-        let settings = Settings {
-            retries: vec![second],
-            hold: second,
-            parked: 1,
-            max_age: second,
-            in_flight: 1,
-            in_flight_in_all: 1,
-            lane_window: 1,
-            breaker_failures: 1,
-            breaker_pause: second,
-            breaker_longest_pause: second,
-            gone: 1,
-            excerpt: 0,
-        };
-        let (client, stop) = (client.expect("reads no files"), CancellationToken::new());
-        Dispatcher::new(store, samples::channels(false), client, settings, waiters, samples::LIMITS, stop)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_for_what_somebody_else_has_settled_waits_no_longer() {
-        let memory = Arc::new(Memory::new(1 << 20));
-        let planned = store::Delivery { channel_id: "c".into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
-        let message = Some(samples::message(json!({})));
-        let entry = Entry { message, deliveries: vec![planned], ..Entry::default() };
-        let stored = memory.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("is stored").remove(0);
-        let waiters = Waiters::new(1);
-        let mut dispatcher = dispatcher(memory, waiters.clone());
-        dispatcher.follow().await;
-        let now = Instant::now();
-        dispatcher.lanes.wake(now);
-        let start = dispatcher.lanes.next(now).expect("it is due");
-        assert_eq!(start.delivery.id.planned_at, Position(1));
-        let ends = async { dispatcher.ended(Ended { start, end: End::Settled }) };
-        let (outcome, ()) = tokio::join!(waiters.outcome(&stored, Patience::asked(Duration::from_secs(30))), ends);
-        assert_eq!((outcome, now.elapsed()), (None, Duration::ZERO));
-        assert_eq!(dispatcher.lanes.in_flight(), 0);
-    }
 }

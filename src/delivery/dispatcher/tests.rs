@@ -1,0 +1,142 @@
+use super::*;
+use crate::outcomes::Patience;
+use crate::pb::store::{self, Endpoint, Entry};
+use crate::pb::{self, DeliveryStatus};
+use crate::samples;
+use crate::store::double::Double;
+use crate::store::memory::Memory;
+use crate::store::{AppendError, Claim, Position, Stage, Staged};
+use crate::violation::Violations;
+use crate::webhook;
+use async_trait::async_trait;
+use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+/// A dispatcher of what a store plans for channels.
+fn dispatcher(store: Arc<dyn Store>, channels: Channels, waiters: Waiters) -> Dispatcher {
+    let second = Duration::from_secs(1);
+    let client = webhook::Client::new(webhook::Settings {
+        timeout: second,
+        connect_timeout: second,
+        max_response: 1 << 10,
+        max_response_head: 8 << 10,
+        max_response_headers: 10,
+        max_idle_per_host: 0,
+        idle_timeout: second,
+        max_lookups: 1,
+        allow: vec!["127.0.0.0/8".parse().expect("is a network")],
+        tls: webhook::Tls::default(),
+    });
+    let settings = Settings {
+        retries: vec![second],
+        hold: second,
+        parked: 1,
+        max_age: second,
+        in_flight: 1,
+        in_flight_in_all: 1,
+        lane_window: 1,
+        breaker_failures: 1,
+        breaker_pause: second,
+        breaker_longest_pause: second,
+        gone: 1,
+        excerpt: 0,
+    };
+    let (client, stop) = (client.expect("reads no files"), CancellationToken::new());
+    Dispatcher::new(store, channels, client, settings, waiters, samples::LIMITS, stop)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_what_somebody_else_has_settled_waits_no_longer() {
+    let memory = Arc::new(Memory::new(1 << 20));
+    let planned = store::Delivery { channel_id: "c".into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
+    let message = Some(samples::message(json!({})));
+    let entry = Entry { message, deliveries: vec![planned], ..Entry::default() };
+    let stored = memory.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("is stored").remove(0);
+    let waiters = Waiters::new(1);
+    let mut dispatcher = dispatcher(memory, samples::channels(false), waiters.clone());
+    dispatcher.follow().await;
+    let now = Instant::now();
+    dispatcher.lanes.wake(now);
+    let start = dispatcher.lanes.next(now).expect("it is due");
+    assert_eq!(start.delivery.id.planned_at, Position(1));
+    let ends = async { dispatcher.ended(Ended { start, end: End::Settled }) };
+    let (outcome, ()) = tokio::join!(waiters.outcome(&stored, Patience::asked(Duration::from_secs(30))), ends);
+    assert_eq!((outcome, now.elapsed()), (None, Duration::ZERO));
+    assert_eq!(dispatcher.lanes.in_flight(), 0);
+}
+
+/// A store that cannot write for a while.
+#[derive(Debug)]
+struct Stumbling {
+    memory: Memory,
+    /// Writes that still fail.
+    stumbles: AtomicUsize,
+}
+
+#[async_trait]
+impl Double for Stumbling {
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
+        let stumbles = self.stumbles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match stumbles {
+            Ok(_) => Err(AppendError::Store(crate::store::Error::Busy)),
+            Err(_) => self.memory.stage(claim, stage).await,
+        }
+    }
+}
+
+/// A webhook that takes everything, and counts its calls.
+async fn webhook() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let (uri, calls) = (format!("http://{}", listener.local_addr().expect("it is bound")), Arc::new(AtomicUsize::new(0)));
+    let counted = calls.clone();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut request = [0; 1024];
+                let _read = socket.read(&mut request).await;
+                let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _written = socket.write_all(answer.as_bytes()).await;
+                // The rest of the request, so that the connection is not reset.
+                while socket.read(&mut request).await.is_ok_and(|read| read > 0) {}
+            });
+        }
+    });
+    (uri, calls)
+}
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_stored_at_once_is_stored_later_and_nobody_is_called_again() {
+    let (uri, calls) = webhook().await;
+    let channels = samples::channels(false);
+    let channel = pb::Channel {
+        service_identifier: "shop".into(),
+        channel_type: "WEB".into(),
+        connector: Some(pb::Endpoint { uri, ..pb::Endpoint::default() }),
+        ..pb::Channel::default()
+    };
+    let channel = channels.create(channel, Violations::default()).await.expect("is registered");
+    let store = Arc::new(Stumbling { memory: Memory::new(1 << 20), stumbles: AtomicUsize::new(0) });
+    let planned = store::Delivery { channel_id: channel.id, endpoint: Endpoint::Connector.into(), ..Default::default() };
+    let entry = Entry { message: Some(samples::message(json!({}))), deliveries: vec![planned], ..Entry::default() };
+    let stored = store.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("is stored").remove(0);
+    store.stumbles.store(3, Ordering::Relaxed);
+    let waiters = Waiters::new(1);
+    let dispatcher = dispatcher(store.clone(), channels, waiters.clone());
+    let stop = dispatcher.stop.clone();
+    let running = tokio::spawn(dispatcher.run());
+    let outcome = waiters.outcome(&stored, Patience::asked(Duration::from_secs(30))).await.expect("it is told");
+    assert_eq!(outcome.status, DeliveryStatus::Delivered);
+    assert_eq!(store.stumbles.load(Ordering::Relaxed), 0);
+    stop.cancel();
+    running.await.expect("does not panic");
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    let open = store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found;
+    assert!(open.iter().all(|delivery| delivery.id.planned_at != stored.position), "{open:?}");
+}

@@ -1,0 +1,192 @@
+//! What happens to a log, at random.
+
+use super::*;
+
+/// Frames as life could bring them, at random. The seed is printed: `CONFORMANCE_SEED` brings a failure back.
+pub(in crate::store) struct Life {
+    random: Random,
+    clock: i64,
+    messages: usize,
+    sessions: Vec<Session>,
+    used: HashSet<String>,
+    /// How many more deliveries may be planned: those that are not settled are never let go of.
+    open: usize,
+    /// Deliveries that are known to have been planned.
+    planned: Vec<DeliveryId>,
+    /// Those of them that were given up: none is open again.
+    dead: HashSet<DeliveryId>,
+    /// How many entries there are.
+    stored: usize,
+}
+
+impl Life {
+    pub(in crate::store) fn new() -> Self {
+        Self::of(Random::seeded_by("CONFORMANCE_SEED"))
+    }
+
+    /// One that leaves as many deliveries open as it likes.
+    pub(super) fn open_handed() -> Self {
+        Self { open: usize::MAX, ..Self::new() }
+    }
+
+    /// The life that these random numbers bring.
+    pub(in crate::store) fn of(random: Random) -> Self {
+        let (sessions, used, planned, dead) = Default::default();
+        Self { random, clock: 0, messages: 0, sessions, used, open: 6, planned, dead, stored: 0 }
+    }
+
+    fn one_of(&mut self, prefix: &str, count: usize) -> String {
+        format!("{prefix}{}", self.random.below(count))
+    }
+
+    /// The next frame, of one to three entries.
+    pub(in crate::store) fn frame(&mut self) -> Frame {
+        let entries = 0..1 + self.random.below(3);
+        entries
+            .map(|_| {
+                let entry = self.timed();
+                self.with_deliveries(entry)
+            })
+            .collect()
+    }
+
+    /// The next entry, which says when the customer of its session was last active.
+    fn timed(&mut self) -> Entry {
+        let last_activity = Timestamp { seconds: self.clock - self.random.below(3) as i64, nanos: 0 };
+        let entry = self.entry();
+        let last_activity = entry.session.as_ref().map(|_| last_activity);
+        Entry { last_activity, ..entry }
+    }
+
+    /// Takes notice of what a frame has become: what was planned may be settled later.
+    pub(in crate::store) fn learn(&mut self, stored: &[Stored]) {
+        self.planned.extend(Model(stored).planned());
+        self.stored = stored.last().map_or(self.stored, |last| last.position.0 as usize);
+    }
+
+    fn with_deliveries(&mut self, mut entry: Entry) -> Entry {
+        if self.open > 0 && self.random.below(3) == 0 {
+            self.open -= 1;
+            let endpoints = [Endpoint::Connector, Endpoint::Bot];
+            let from = self.random.below(2);
+            let header = entry.message.get_or_insert_default().header.get_or_insert_default();
+            header.channel_data.get_or_insert_default().channel_customer_identifier = Some(self.one_of("address ", 3));
+            entry = planning(entry, &endpoints[from..]);
+        }
+        if !self.planned.is_empty() && self.random.below(3) == 0 {
+            let index = self.random.below(self.planned.len());
+            let states = [DeliveryState::Pending, DeliveryState::Parked, DeliveryState::Failed, DeliveryState::Delivered];
+            let id = self.planned[index];
+            let state = match states[self.random.below(states.len())] {
+                DeliveryState::Pending | DeliveryState::Parked if self.dead.contains(&id) => DeliveryState::Failed,
+                state => state,
+            };
+            if state == DeliveryState::Failed {
+                self.dead.insert(id);
+            }
+            if state == DeliveryState::Delivered {
+                self.open = self.open.saturating_add(1);
+                self.planned.swap_remove(index);
+            }
+            let due = Timestamp { seconds: self.clock, nanos: 0 };
+            let attempts = self.messages as u32;
+            entry.delivery_steps.push(DeliveryStep { attempts, due: Some(due), ..step(id, state) });
+        }
+        entry
+    }
+
+    fn entry(&mut self) -> Entry {
+        self.clock += self.random.below(2) as i64;
+        match self.random.below(9) {
+            0 => self.message(None),
+            1 | 2 => {
+                let opened = self.open();
+                self.message(opened)
+            }
+            3 => {
+                let at = Timestamp { seconds: self.clock, nanos: 0 };
+                let ended = self.any_session(|session| session.ended_at = Some(session.ended_at.unwrap_or(at)));
+                self.message(ended)
+            }
+            4 => {
+                let customer = self.one_of("customer ", 4);
+                let renamed = self.any_session(|session| session.customer_id = customer);
+                self.message(renamed)
+            }
+            5 => {
+                let session = self.any_session(|_| {});
+                Entry { ephemeral: true, ..self.message(session) }
+            }
+            _ => {
+                let session = self.any_session(|_| {});
+                self.message(session)
+            }
+        }
+    }
+
+    /// Opens a session of a key that has no active one.
+    fn open(&mut self) -> Option<Session> {
+        let channel = self.random.below(3);
+        let session = Session {
+            id: format!("session {}", self.sessions.len()),
+            service_identifier: format!("service {channel}"),
+            channel_customer_identifier: self.one_of("address ", 3),
+            conversation_id: self.one_of("conversation ", 6),
+            customer_id: self.one_of("customer ", 4),
+            channel_type: format!("type {}", channel / 2),
+            opened_at: Some(Timestamp { seconds: self.clock, nanos: 0 }),
+            ..Session::default()
+        };
+        let key = SessionKey::of(&session);
+        if self.sessions.iter().any(|other| other.ended_at.is_none() && SessionKey::of(other) == key) {
+            return None;
+        }
+        self.sessions.push(session.clone());
+        Some(session)
+    }
+
+    fn any_session(&mut self, change: impl FnOnce(&mut Session)) -> Option<Session> {
+        let index = self.random.below(self.sessions.len().max(1));
+        let session = self.sessions.get_mut(index)?;
+        change(session);
+        Some(session.clone())
+    }
+
+    fn message(&mut self, session: Option<Session>) -> Entry {
+        self.messages += 1;
+        let fresh = format!("message {}", self.messages);
+        let sent = self.one_of("sent ", 8);
+        let mut entry = match self.random.below(3) {
+            0 => said(&fresh),
+            _ if self.used.insert(sent.clone()) => renewed(&sent, &sent),
+            _ => renewed(&fresh, &sent),
+        };
+        let message = entry.message.get_or_insert_default();
+        if session.is_some() && self.random.below(4) > 0 {
+            let customer = pb::Customer { first_name: Some(self.one_of("name ", 3)), ..pb::Customer::default() };
+            message.header = Some(pb::Header { customer: Some(customer), ..pb::Header::default() });
+            let score = ["/header/customer/score", "/body/score"][self.random.below(2)];
+            message.exact_numbers = wire::Exact::from([(score.to_owned(), "9007199254740993".to_owned())]);
+        }
+        self.with_names(Entry { session, ..entry })
+    }
+
+    /// Some messages have provider's ids, and some are delivery notifications, of which some report what nobody knows.
+    fn with_names(&mut self, entry: Entry) -> Entry {
+        let provider_id = (self.random.below(3) == 0).then(|| self.one_of("provided ", 5));
+        let known = self.stored.checked_sub(1).map(|last| self.random.below(last.min(9) + 1));
+        match (self.random.below(4), known) {
+            (0, Some(back)) => {
+                let body = pb::DeliveryNotificationBody { message_id: Some(self.one_of("sent ", 8)), ..Default::default() };
+                let body = pb::Body { kind: Some(Kind::DeliveryNotification(body)), ..pb::Body::default() };
+                let mut entry = on_channel(entry, provider_id.as_deref());
+                entry.message.get_or_insert_default().body = Some(body);
+                // The latest entries are those that the most engines still have.
+                let about = if back % 3 == 0 { 0 } else { (self.stored - back) as u64 };
+                Entry { about, ..entry }
+            }
+            _ if provider_id.is_some() => on_channel(entry, provider_id.as_deref()),
+            _ => entry,
+        }
+    }
+}
