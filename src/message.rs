@@ -317,6 +317,11 @@ pub fn sender_type(message: &pb::CimMessage) -> Option<SenderType> {
     message.header.as_ref().and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type)
 }
 
+/// The channel that the header names.
+pub fn service_identifier(message: &pb::CimMessage) -> Option<&str> {
+    message.header.as_ref()?.channel_data.as_ref()?.service_identifier.as_deref()
+}
+
 /// The intent of the header.
 pub fn intent(message: &pb::CimMessage) -> Option<&str> {
     message.header.as_ref().and_then(|header| header.intent.as_deref())

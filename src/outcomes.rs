@@ -6,6 +6,7 @@ use crate::pb::{self, DeliveryStatus};
 use crate::store::{Position, Stored};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -92,11 +93,9 @@ struct Shared {
     order: VecDeque<(Instant, Position)>,
 }
 
-impl Shared {
-    /// Who waits for the outcome of a message.
-    fn waiting_for(&mut self, message: Position) -> impl Iterator<Item = (u64, &mut Waiting)> {
-        self.waiting.range_mut((message, 0)..=(message, u64::MAX)).map(|((_, number), waiting)| (*number, waiting))
-    }
+/// The places of all who wait for the outcome of a message.
+const fn everybody(message: Position) -> RangeInclusive<(Position, u64)> {
+    (message, 0)..=(message, u64::MAX)
 }
 
 #[derive(Debug)]
@@ -171,7 +170,7 @@ impl Waiters {
     pub(crate) fn promise(&self, message: Position) -> bool {
         let mut shared = self.shared.lock();
         let mut somebody = false;
-        for (_, waiting) in shared.waiting_for(message).filter(|(_, waiting)| !waiting.told.is_closed()) {
+        for (_, waiting) in shared.waiting.range_mut(everybody(message)).filter(|(_, waiting)| !waiting.told.is_closed()) {
             waiting.promised = true;
             somebody = true;
         }
@@ -205,16 +204,13 @@ impl Waiters {
             shared.order.pop_front();
             shared.recent.remove(&old);
         }
-        let numbers: Vec<_> = shared.waiting_for(message).map(|(number, _)| number).collect();
-        for number in numbers {
-            match shared.waiting.get_mut(&(message, number)) {
-                Some(waiting) if waiting.asked && news == News::Accepted => waiting.promised = false,
-                _ => {
-                    if let Some(waiting) = shared.waiting.remove(&(message, number)) {
-                        let _gone = waiting.told.send(news.clone());
-                    }
-                }
-            }
+        let told = shared.waiting.extract_if(everybody(message), |_, waiting| {
+            let waits_on = waiting.asked && news == News::Accepted;
+            waiting.promised &= !waits_on;
+            !waits_on
+        });
+        for (_, waiting) in told {
+            let _gone = waiting.told.send(news.clone());
         }
         if shared.recent.insert(message, news).is_none() {
             shared.order.push_back((now, message));

@@ -31,9 +31,7 @@ pub(crate) fn plan(entry: &mut Entry, channels: &Snapshot) {
 }
 
 fn channel_of<'c>(entry: &Entry, channels: &'c Snapshot) -> Option<&'c pb::Channel> {
-    let header = entry.message.as_ref()?.header.as_ref()?;
-    let service_identifier = header.channel_data.as_ref()?.service_identifier.as_deref()?;
-    channels.get(service_identifier).map(AsRef::as_ref)
+    channels.get(message::service_identifier(entry.message.as_ref()?)?).map(AsRef::as_ref)
 }
 
 fn is_for(entry: &Entry, audience: Audience) -> bool {

@@ -35,8 +35,7 @@ pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported 
         }
         _ => return Reported::default(),
     };
-    let channel = header.and_then(|header| header.channel_data.as_ref());
-    let service_identifier = channel.and_then(|channel| channel.service_identifier.as_deref());
+    let service_identifier = message::service_identifier(message);
     let by_message = |id: &str| facts.named(Name::Message(id));
     let by_provider = |id: &str| facts.named(Name::Provider { service_identifier: service_identifier?, id });
     // Whoever knows only the provider's id may send it in the place of the message's, and the other way round.
@@ -62,7 +61,8 @@ pub fn may_report(receipt: &Entry, about: &Stored) -> bool {
         return true;
     }
     let (Some(message), Some(reported)) = (&receipt.message, message_of(&about.entry)) else { return false };
-    let is_on_its_channel = service_identifier(message).is_some_and(|own| service_identifier(reported) == Some(own));
+    let own = message::service_identifier(message);
+    let is_on_its_channel = own.is_some() && own == message::service_identifier(reported);
     // Who got it can tell.
     let side = match message::sender_type(message) {
         Some(SenderType::Agent | SenderType::Bot) => Some(Audience::Platform),
@@ -70,10 +70,6 @@ pub fn may_report(receipt: &Entry, about: &Stored) -> bool {
         _ => None,
     };
     is_on_its_channel && side.is_none_or(|side| about.entry.audiences.contains(&side.into()))
-}
-
-fn service_identifier(message: &pb::CimMessage) -> Option<&str> {
-    message.header.as_ref()?.channel_data.as_ref()?.service_identifier.as_deref()
 }
 
 /// True if `next` says more of a message than what is known: a receipt that comes late or twice changes nothing.

@@ -275,11 +275,10 @@ fn key(header: &pb::Header) -> Option<SessionKey> {
 
 /// Fails if channels have to be registered and the message's is not.
 fn check_channel(channels: &Snapshot, destination: &Destination, message: &pb::CimMessage) -> Result<(), Violations> {
-    let sent = || message.header.as_ref()?.channel_data.as_ref()?.service_identifier.as_deref();
     let service_identifier = match destination {
         Destination::Attach(session) => Some(session.service_identifier.as_str()),
         Destination::Open { key, .. } => Some(key.service_identifier.as_str()),
-        Destination::Nowhere => sent(),
+        Destination::Nowhere => message::service_identifier(message),
     };
     match service_identifier.filter(|service_identifier| !channels.admits(service_identifier)) {
         None => Ok(()),

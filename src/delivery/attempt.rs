@@ -150,9 +150,7 @@ impl Sender {
             headers.insert(LATE, HeaderValue::from_static("true"));
         }
         let secrets = secrets(endpoint);
-        let configured =
-            channel.delivery.as_ref().and_then(|delivery| delivery.timeout).and_then(|it| Duration::try_from(it).ok());
-        let timeout = if once { Some(TYPING_LASTS) } else { configured };
+        let timeout = if once { Some(TYPING_LASTS) } else { timeout(channel) };
         let url = url.or_path(PATH);
         let post = Post {
             url: &url,
@@ -211,6 +209,12 @@ pub(super) fn endpoint(channel: &pb::Channel, which: Endpoint) -> Option<&pb::En
         Endpoint::Bot => channel.bot.as_ref()?.endpoint.as_ref(),
         Endpoint::Unspecified => None,
     }
+}
+
+/// How long a channel's webhooks may take, where it says so itself.
+pub(super) fn timeout(channel: &pb::Channel) -> Option<Duration> {
+    let timeout = channel.delivery.as_ref()?.timeout?;
+    Duration::try_from(timeout).ok()
 }
 
 /// The secrets of an endpoint, which were checked when it was registered.

@@ -4,7 +4,7 @@
 //! that, and nothing of it is kept: it is tried a few times while the process lives. Of a channel that changes meanwhile only the
 //! latest is told, and never two at a time, so that the connector ends with the latest.
 
-use super::attempt::{JSON, secrets};
+use super::attempt::{JSON, secrets, timeout};
 use super::schedule::Schedule;
 use super::verdict::Verdict;
 use crate::channels::{Channels, Snapshot};
@@ -157,7 +157,6 @@ impl Teller {
         let Some(connector) = &channel.connector else { return Next::Done };
         let Ok(url) = Url::parse(&connector.uri).map(beside) else { return Next::Done };
         let body = wire::encode_connector_configuration(&channel.service_identifier, &channel.attributes);
-        let timeout = channel.delivery.as_ref().and_then(|delivery| delivery.timeout);
         let outcome = self
             .client
             .post(Post {
@@ -168,7 +167,7 @@ impl Teller {
                 secrets: &secrets(connector),
                 trace: TraceParent::new(),
                 headers: HeaderMap::new(),
-                timeout: timeout.and_then(|timeout| Duration::try_from(timeout).ok()),
+                timeout: timeout(&channel),
             })
             .await;
         let next = Next::after(&outcome);

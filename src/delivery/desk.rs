@@ -1,5 +1,6 @@
 //! The desk: shows deliveries that are not settled, and takes decisions about them.
 
+use super::lanes::is_held;
 use crate::error::Error;
 use crate::pb::store::{self, Attempt, DeliveryState, Entry};
 use crate::store::{
@@ -94,8 +95,7 @@ impl Desk {
 
     async fn shown(&self, delivery: Delivery) -> Result<Shown, Error> {
         let message = self.store.entry(delivery.message).await?;
-        let is_old = self.store.held_before().is_some_and(|before| delivery.id.planned_at < before);
-        let held = is_old && delivery.progress.is_open();
+        let held = is_held(self.store.held_before(), delivery.id) && delivery.progress.is_open();
         Ok(Shown { name: DeliveryName { log: self.store.number(), id: delivery.id }, delivery, message, held })
     }
 

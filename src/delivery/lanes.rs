@@ -371,8 +371,7 @@ impl Lanes {
         None
     }
 
-    /// An attempt has ended, or was not made because there was nothing to attempt any more. `strict` tells that the channel parks nothing, `expired` that the message is too old for another attempt,
-    /// `once` that it is not worth one.
+    /// An attempt has ended, or was not made because there was nothing to attempt any more.
     pub(super) fn finished(
         &mut self,
         start: &Start,
@@ -559,7 +558,8 @@ impl Lanes {
     }
 }
 
-fn is_held(held_before: Option<Position>, id: DeliveryId) -> bool {
+/// True if what was planned before a position is held, and a delivery is of that.
+pub(super) fn is_held(held_before: Option<Position>, id: DeliveryId) -> bool {
     held_before.is_some_and(|before| id.planned_at < before)
 }
 

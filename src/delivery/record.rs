@@ -59,7 +59,7 @@ impl Recorder {
             return;
         }
         let answers = self.answers(&start, &answers, &stored.entry, now);
-        self.settle(id, step, report, &stored, &answers).await;
+        self.settle(id, step, report, &stored, &answers, now).await;
     }
 
     /// Gives up a delivery that is too old, and that nothing attempts.
@@ -67,7 +67,7 @@ impl Recorder {
         let state = if stored.entry.ephemeral { DeliveryState::Discarded } else { DeliveryState::Failed };
         let step = Progress { state, due: 0, ..delivery.progress }.to_pb(delivery.id);
         let report = Report { text: Some("it could not be delivered in time".into()), ..Report::default() };
-        self.settle(delivery.id, step, report, &stored, &[]).await;
+        self.settle(delivery.id, step, report, &stored, &[], wire::now()).await;
     }
 
     /// Settles a delivery, and tells who waits for that.
@@ -78,8 +78,8 @@ impl Recorder {
         mut report: Report,
         stored: &Stored,
         answers: &[(pb::CimMessage, bool)],
+        now: Timestamp,
     ) {
-        let now = wire::now();
         let provider_id = report.provider_id.take();
         let outcome = outcome(step.state(), report);
         // Who is told by the answer is not told once more; who has left is.

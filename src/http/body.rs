@@ -1,10 +1,12 @@
 //! The body of a request: JSON, whole, within bounds and in time.
 
 use super::problem::Problem;
+use super::query::invalid;
 use crate::error::Error;
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// The JSON that a request carries, at most `most` bytes; `too_large` is what a larger one is refused with.
@@ -20,6 +22,17 @@ pub(super) async fn json(
     }
     let read = tokio::time::timeout(timeout, read(body, most, too_large));
     read.await.map_err(|_| Problem::BodyTimeout)?
+}
+
+/// What the JSON of a request says, of at most `most` bytes.
+pub(super) async fn parsed<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    timeout: Duration,
+    most: usize,
+) -> Result<T, Problem> {
+    let sent = json(headers, body, timeout, most, Error::MessageTooLarge { limit: most }).await?;
+    Ok(serde_json::from_slice(&sent).map_err(|error| invalid("body", format!("{error}")))?)
 }
 
 /// True if the body is said to be JSON, as it is. A charset says nothing: JSON is UTF-8.

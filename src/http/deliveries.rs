@@ -145,9 +145,7 @@ impl Deliveries {
     /// The decision that a request carries.
     async fn decision<D: DeserializeOwned>(&self, query: query::Raw, headers: &HeaderMap, body: Body) -> Result<D, Problem> {
         Query::read(query, &[])?;
-        let too_large = Error::MessageTooLarge { limit: DECISION_BYTES };
-        let sent = body::json(headers, body, self.body_timeout, DECISION_BYTES, too_large).await?;
-        Ok(serde_json::from_slice(&sent).map_err(|error| invalid("body", format!("{error}")))?)
+        body::parsed(headers, body, self.body_timeout, DECISION_BYTES).await
     }
 }
 

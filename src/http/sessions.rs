@@ -69,8 +69,7 @@ struct End {
 async fn end(State(desk): State<Desk>, id: Id, query: query::Raw, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
     Query::read(query, &[])?;
     let id = read_id("sessionId", id)?;
-    let sent = body::json(&headers, body, desk.body_timeout, END_BYTES, Error::MessageTooLarge { limit: END_BYTES }).await?;
-    let sent: End = serde_json::from_slice(&sent).map_err(|error| invalid("body", format!("{error}")))?;
+    let sent: End = body::parsed(&headers, body, desk.body_timeout, END_BYTES).await?;
     let reason = sent.reason.as_deref().map_or(Ok(SessionEndReason::ForceClosed), reason)?;
     let ended = desk.sessions.end(&id, reason).await?;
     Ok(json(view::json(&Ended { session: Shown::of(&ended.session), already_ended: ended.notice.is_none() })))

@@ -122,7 +122,7 @@ async fn a_receipt_from_the_wrong_side_or_another_channel_changes_nothing() {
     let gateway = gateway().start().await;
     sent(&gateway, "m-1").await;
     let client = gateway.client().await;
-    client.send(hello_from("other")).await;
+    client.send(says("other", "ada", "hello")).await;
     client.send(receipt("shop", "m-1", Read).by(SenderType::Agent)).await;
     client.send(receipt("other", "m-1", Read)).await;
     client.send(receipt("shop", "m-1", Delivered)).await;
@@ -134,10 +134,6 @@ async fn a_receipt_from_the_wrong_side_or_another_channel_changes_nothing() {
     client.send(receipt("shop", &said.message_id, Delivered)).await;
     client.send(receipt("shop", &said.message_id, Read).by(SenderType::Agent)).await;
     assert_eq!(receipts(&followed(&gateway, &said.message_id).await), [(Delivered, false), (Read, true)]);
-}
-
-fn hello_from(channel: &str) -> CimMessage {
-    says(channel, "ada", "hello")
 }
 
 #[tokio::test]
