@@ -1,6 +1,7 @@
 //! What the engine's threads and its callers share, and the steps that each of them takes.
 
 use super::options::Options;
+use super::shelf::Shelf;
 use crate::store::claims::Claims;
 use crate::store::control::{Control, ControlError};
 use crate::store::hash::HashKey;
@@ -31,6 +32,7 @@ pub(super) struct Core {
     pub(super) segments: Arc<Segments>,
     pub(super) spare: Arc<Spare>,
     pub(super) tail: Mutex<Tail>,
+    pub(super) shelf: Shelf,
     writer: Mutex<Writer>,
     pub(super) claims: Claims,
     /// The durable position, for those who wait for more.
@@ -74,6 +76,7 @@ impl Core {
             spare: log.writer.spare().clone(),
             durable: watch::Sender::new(tail.durable),
             tail: Mutex::new(tail),
+            shelf: Shelf::default(),
             writer: Mutex::new(log.writer),
             claims: Claims::default(),
             health: watch::Sender::new(Health::Serving),
@@ -158,11 +161,7 @@ impl Core {
             // It has just become the old one.
             self.to_index.notify_one();
         }
-        // Under the lock: a writer that fails takes everything back under it, too, and one that ends looks under it for what is left.
-        self.check_working()?;
-        if self.stopping.load(Ordering::Acquire) {
-            return Err(AppendError::Store(Error::Unavailable { cause: "the store is closed".into() }));
-        }
+        self.check_staging(&tail)?;
         let facts = Layers::new(&tail, &self.index);
         let frame = stage(&facts);
         if let Some(error) = facts.into_failure() {
@@ -175,6 +174,16 @@ impl Core {
         self.to_write.notify_one();
         drop(gone);
         Ok(Ok(staged))
+    }
+
+    /// Fails if what is staged now would not be written any more. Under the lock of the tail: a writer that fails takes everything back
+    /// under it, too, and one that ends looks under it for what is left.
+    pub(super) fn check_staging(&self, _tail: &Tail) -> Result<(), Error> {
+        self.check_working()?;
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Error::Unavailable { cause: "the store is closed".into() });
+        }
+        Ok(())
     }
 
     /// What `look` finds in the facts that a stage would see now.

@@ -10,6 +10,7 @@ mod options;
 mod reading;
 mod retention;
 mod sessions;
+mod shelf;
 mod threads;
 
 #[cfg(test)]
@@ -77,7 +78,7 @@ impl Store for Embedded {
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
-        if let Some(stored) = self.core.shared_entry(position) {
+        if let Some(stored) = self.core.entry_in_memory(position) {
             return Ok(Some(stored));
         }
         self.core.apart(move |core| core.entry(position)).await

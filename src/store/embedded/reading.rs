@@ -1,12 +1,12 @@
 //! Reading: from the window where it reaches, else from the log itself.
 
 use super::core::{Core, damaged, unavailable};
+use super::shelf::WholeBlock;
 use crate::store::facts::State;
 use crate::store::index::{IndexError, Lookup};
 use crate::store::log::{self, Block, LogError, Sieve};
 use crate::store::{Claim, Error, Filter, Page, Position, Scan, Stored, clock};
 use std::collections::BTreeSet;
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -120,48 +120,20 @@ impl Core {
     fn each_record(
         &self,
         block: &Block,
-        mut visit: impl FnMut(log::Record<'_>) -> Result<ControlFlow<()>, LogError>,
+        visit: impl FnMut(log::Record<'_>) -> Result<ControlFlow<()>, LogError>,
     ) -> Result<ControlFlow<()>, Error> {
-        match self.read_block(block, &mut visit) {
-            Ok(flow) => Ok(flow),
-            Err(error) => {
-                // Retention may have been faster.
-                self.check_kept(block.first)?;
-                tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be read");
-                Err(Error::Unavailable { cause: error.to_string() })
-            }
-        }
+        let read = WholeBlock::read(&self.segments, block).and_then(|whole| whole.each(visit));
+        read.map_err(|error| self.unreadable(block.first, &error))
     }
 
-    fn read_block(
-        &self,
-        block: &Block,
-        visit: &mut impl FnMut(log::Record<'_>) -> Result<ControlFlow<()>, LogError>,
-    ) -> Result<ControlFlow<()>, LogError> {
-        let failed = |action| move |cause: io::Error| LogError::Io { file: log::name_of(block.place.segment), action, cause };
-        let file = self.segments.open(block.place.segment).map_err(failed("opened"))?;
-        let mut buffer = log::Buffer::default();
-        let length = usize::try_from(block.length).unwrap_or(usize::MAX);
-        let mut bytes = buffer.get(&*file, block.place.offset, length).map_err(failed("read"))?;
-        if bytes.len() < length {
-            // Else what is cut off would be passed over.
-            return Err(damaged(block.place, log::Malformed::Short));
+    /// Why an entry cannot be read that was to be read.
+    fn unreadable(&self, position: Position, error: &LogError) -> Error {
+        // Retention may have been faster.
+        if let Err(expired) = self.check_kept(position) {
+            return expired;
         }
-        while !bytes.is_empty() {
-            let header = log::BatchHeader::decode(bytes).map_err(|malformed| damaged(block.place, malformed))?;
-            if !header.holds(bytes) {
-                return Err(damaged(block.place, log::Malformed::Checksum));
-            }
-            for record in log::records(&header, bytes) {
-                let record = record.map_err(|malformed| damaged(block.place, malformed))?;
-                if visit(record)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            let size = usize::try_from(header.size()).unwrap_or(usize::MAX);
-            bytes = bytes.get(size..).unwrap_or_default();
-        }
-        Ok(ControlFlow::Continue(()))
+        tracing::error!(error = error as &dyn std::error::Error, "the log cannot be read");
+        Error::Unavailable { cause: error.to_string() }
     }
 
     /// The durable position, and blocks from the one that holds `position` on, as far as they are durable; none if it is not.
@@ -193,35 +165,40 @@ impl Core {
         self.index.lookup().and_then(|lookup| find(&lookup)).map_err(unavailable)
     }
 
-    /// The entry at `position`, if it is durable and readers share it.
-    pub(super) fn shared_entry(&self, position: Position) -> Option<Stored> {
-        let tail = self.tail.lock();
-        tail.get(position).filter(|_| (tail.oldest..=tail.durable).contains(&position)).cloned()
+    /// The entry at `position`, if it is durable, kept, and in memory: none where the disk has to be asked.
+    pub(super) fn entry_in_memory(&self, position: Position) -> Option<Stored> {
+        {
+            let tail = self.tail.lock();
+            if !(tail.oldest..=tail.durable).contains(&position) {
+                return None;
+            }
+            if let Some(stored) = tail.get(position) {
+                return Some(stored.clone());
+            }
+        }
+        // What is wrong with it is told by who asks the disk.
+        self.shelf.holding(position)?.entry(position).ok().flatten()
     }
 
     /// The entry at `position`, if it is durable and kept.
     pub(super) fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        if let Some(stored) = self.entry_in_memory(position) {
+            return Ok(Some(stored));
+        }
         {
             let tail = self.tail.lock();
-            if position < tail.oldest || position > tail.durable {
+            if !(tail.oldest..=tail.durable).contains(&position) {
                 return Ok(None);
-            }
-            if let Some(stored) = tail.get(position) {
-                return Ok(Some(stored.clone()));
             }
         }
         let (_, blocks) = self.blocks_from(position)?;
         let Some(block) = blocks.first() else { return Ok(None) };
-        let mut found = None;
-        let _stopped = self.each_record(block, |record| {
-            if record.position < position {
-                return Ok(ControlFlow::Continue(()));
-            }
-            let entry = record.entry().map_err(|malformed| damaged(block.place, malformed))?;
-            found = Some(Stored { position, entry: Arc::new(entry) });
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(found)
+        let read = WholeBlock::read(&self.segments, block).and_then(|whole| {
+            let found = whole.entry(position)?;
+            self.shelf.keep(Arc::new(whole));
+            Ok(found)
+        });
+        read.map_err(|error| self.unreadable(position, &error))
     }
 
     /// See [`Store::message`](crate::store::Store::message).

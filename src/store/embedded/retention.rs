@@ -150,6 +150,7 @@ impl Core {
     fn carry(&self, tell: impl FnOnce(&Tail) -> Result<Frame, IndexError>) -> Result<Option<Position>, Error> {
         let staged = {
             let mut tail = self.tail.lock();
+            self.check_staging(&tail)?;
             let frame = tell(&tail).map_err(unavailable)?;
             if frame.is_empty() {
                 return Ok(None);
@@ -234,6 +235,10 @@ impl Core {
             }
             if tail.indexed_up_to() >= position {
                 return Ok(());
+            }
+            // Then the indexer ends without it.
+            if self.stopping.load(Ordering::Acquire) && self.index_is_full() {
+                return Err(Error::Unavailable { cause: "the store is closed".into() });
             }
             self.flush.store(true, Ordering::Release);
             self.to_index.notify_one();

@@ -23,7 +23,7 @@ pub(crate) use format::{
     BATCH_HEADER, BatchHeader, Hints, Malformed, RECORD_HEADER, Record, SEGMENT_HEADER, SegmentHeader, Sieve, records,
 };
 pub(crate) use recovery::{Known, Opened, open, replay};
-pub(crate) use segment::{Buffer, Look, Segments, look, name_of, position_of};
+pub(crate) use segment::{Buffer, Look, Segments, bytes, look, name_of, position_of};
 pub(crate) use survey::{Expected, Piece, Survey, Surveyed, headers, survey};
 pub(crate) use writer::{Place, Spare, WriteError, Writer};
 

@@ -15,6 +15,7 @@ use crate::store::{
 };
 use prost_types::Timestamp;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 fn cramped() -> Options {
     Options { max_bytes: 16 << 10, ..small() }
@@ -133,6 +134,21 @@ fn sessions_that_go_on_outlive_their_messages_in_their_order() {
     kept.check();
     kept.world.close();
     assert_eq!(dump(&kept.world.machine, oldest), live, "an index that is made again is another");
+}
+
+/// The writer may have ended by then: what is staged after that nobody writes.
+#[test]
+fn what_is_to_be_carried_forward_while_the_store_is_closed_waits_for_nobody() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut kept = Kept::new(random);
+    kept.grow();
+    let oldest = kept.world.oldest();
+    let core = kept.world.core().clone();
+    core.stopping.store(true, Ordering::Release);
+    core.keep_house();
+    assert_eq!(kept.world.oldest(), oldest, "what lives on was not carried forward, and nothing has gone");
+    core.stopping.store(false, Ordering::Release);
+    kept.check();
 }
 
 /// A session that was carried forward is told late, and its latest message is an early one.

@@ -1,0 +1,161 @@
+//! Blocks of the log in memory: read as a whole, and kept for a while, because who looks up one entry of a block often looks up its
+//! neighbours next: deliveries that wait, a conversation, a timeline.
+
+use super::core::damaged;
+use crate::store::log::{self, BatchHeader, Block, LogError, Malformed, Place, Record, Segments};
+use crate::store::{Position, Stored};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Most bytes of blocks that are kept; the one that was read last is, whatever its size.
+const KEPT: usize = 8 << 20;
+
+/// A block that was read. Every batch of it is whole.
+pub(super) struct WholeBlock {
+    first: Position,
+    end: Position,
+    place: Place,
+    bytes: Vec<u8>,
+    /// The header of each batch, and where it begins in the bytes.
+    batches: Vec<(BatchHeader, usize)>,
+}
+
+impl WholeBlock {
+    pub(super) fn read(segments: &Segments, block: &Block) -> Result<Self, LogError> {
+        let Block { first, end, place, length, .. } = *block;
+        let failed = |action| move |cause: io::Error| LogError::Io { file: log::name_of(place.segment), action, cause };
+        let file = segments.open(place.segment).map_err(failed("opened"))?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let bytes = log::bytes(&*file, place.offset, length).map_err(failed("read"))?;
+        if bytes.len() < length {
+            // Else what is cut off would be passed over.
+            return Err(damaged(place, Malformed::Short));
+        }
+        let mut batches = Vec::new();
+        let mut at = 0;
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            let header = BatchHeader::decode(rest).map_err(|malformed| damaged(place, malformed))?;
+            if !header.holds(rest) {
+                return Err(damaged(place, Malformed::Checksum));
+            }
+            batches.push((header, at));
+            at = at.saturating_add(usize::try_from(header.size()).unwrap_or(usize::MAX));
+        }
+        Ok(Self { first, end, place, bytes, batches })
+    }
+
+    /// Visits the records until told to stop.
+    pub(super) fn each(
+        &self,
+        mut visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, LogError>,
+    ) -> Result<ControlFlow<()>, LogError> {
+        for (header, at) in &self.batches {
+            for record in log::records(header, &self.bytes[*at..]) {
+                if visit(record.map_err(|malformed| damaged(self.place, malformed))?)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The entry at `position`; none if it is in another block.
+    pub(super) fn entry(&self, position: Position) -> Result<Option<Stored>, LogError> {
+        let after = self.batches.partition_point(|(header, _)| header.first <= position);
+        let Some((header, at)) = after.checked_sub(1).and_then(|batch| self.batches.get(batch)) else { return Ok(None) };
+        for record in log::records(header, &self.bytes[*at..]) {
+            let malformed = |malformed| damaged(self.place, malformed);
+            let record = record.map_err(malformed)?;
+            if record.position == position {
+                return Ok(Some(Stored { position, entry: Arc::new(record.entry().map_err(malformed)?) }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn holds(&self, position: Position) -> bool {
+        (self.first..self.end).contains(&position)
+    }
+}
+
+impl fmt::Debug for WholeBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WholeBlock({:?}..{:?})", self.first, self.end)
+    }
+}
+
+/// The blocks that were read last, that one at the front.
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    blocks: Mutex<VecDeque<Arc<WholeBlock>>>,
+}
+
+impl Shelf {
+    /// The block that holds `position`, if it is kept.
+    pub(super) fn holding(&self, position: Position) -> Option<Arc<WholeBlock>> {
+        let mut blocks = self.blocks.lock();
+        let at = blocks.iter().position(|block| block.holds(position))?;
+        let block = blocks.remove(at)?;
+        blocks.push_front(block.clone());
+        Some(block)
+    }
+
+    /// Keeps a block for a while. One that was read before, when it was not complete, goes.
+    pub(super) fn keep(&self, block: Arc<WholeBlock>) {
+        let mut blocks = self.blocks.lock();
+        blocks.retain(|kept| kept.first != block.first);
+        blocks.push_front(block);
+        let mut bytes = 0;
+        let fit = blocks.iter().take_while(|block| {
+            bytes += block.bytes.len();
+            bytes <= KEPT
+        });
+        let fit = fit.count().max(1);
+        blocks.truncate(fit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(first: u64, end: u64, bytes: usize) -> Arc<WholeBlock> {
+        let place = Place { segment: Position(1), offset: 0 };
+        Arc::new(WholeBlock { first: Position(first), end: Position(end), place, bytes: vec![0; bytes], batches: Vec::new() })
+    }
+
+    fn kept(shelf: &Shelf, positions: impl IntoIterator<Item = u64>) -> Vec<u64> {
+        positions
+            .into_iter()
+            .filter(|position| shelf.blocks.lock().iter().any(|block| block.holds(Position(*position))))
+            .collect()
+    }
+
+    #[test]
+    fn the_blocks_that_were_asked_for_last_stay_within_the_bound() {
+        let shelf = Shelf::default();
+        for first in 0..4 {
+            shelf.keep(block(first, first + 1, KEPT / 4));
+        }
+        assert_eq!(kept(&shelf, 0..4), [0, 1, 2, 3]);
+        assert!(shelf.holding(Position(0)).is_some());
+        shelf.keep(block(4, 5, KEPT / 4));
+        assert_eq!(kept(&shelf, 0..5), [0, 2, 3, 4]);
+        shelf.keep(block(5, 6, KEPT * 2));
+        assert_eq!(kept(&shelf, 0..6), [5]);
+    }
+
+    #[test]
+    fn a_block_that_has_grown_takes_the_place_of_what_it_was() {
+        let shelf = Shelf::default();
+        shelf.keep(block(0, 2, 10));
+        assert!(shelf.holding(Position(2)).is_none());
+        shelf.keep(block(0, 3, 15));
+        assert!(shelf.holding(Position(2)).is_some());
+        assert_eq!(shelf.blocks.lock().len(), 1);
+    }
+}
