@@ -11,6 +11,7 @@ use crate::message;
 use crate::outcomes::Waiters;
 use crate::pb;
 use crate::readiness::Readiness;
+use crate::renewal::Credentials;
 use crate::sessions::{Expiry, Sessions, Timeouts};
 use crate::store::bookmarks::Bookmarks;
 use crate::store::embedded::{self, Embedded, OpenError, Opening};
@@ -76,6 +77,7 @@ const FAILED_GRACE: Duration = Duration::from_secs(3);
 pub struct Gateway {
     config: Config,
     declared: Vec<pb::Channel>,
+    credentials: Credentials,
     grpc: TcpListener,
     http: TcpListener,
 }
@@ -84,9 +86,10 @@ impl Gateway {
     /// Binds both listeners. From here on clients can connect; they are served as soon as [`Self::serve`] runs.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let declared = declared_channels(&config)?;
+        let credentials = Credentials::read(&config)?;
         let grpc = bind("grpc.listen", config.grpc.listen).await?;
         let http = bind("http.listen", config.http.listen).await?;
-        Ok(Self { config, declared, grpc, http })
+        Ok(Self { config, declared, credentials, grpc, http })
     }
 
     /// Where gRPC is served.
@@ -125,9 +128,11 @@ impl Gateway {
         }
         let stop = CancellationToken::new();
         let (routes, health) = grpc::opening().await;
-        let grpc_server = listener::serve(&self.grpc, routes.into_axum_router(), grpc_limits(&self.config.grpc), stop.clone());
+        let tls = self.credentials.tls.clone();
+        let router = routes.into_axum_router();
+        let grpc_server = listener::serve(&self.grpc, tls.clone(), router, grpc_limits(&self.config.grpc), stop.clone());
         let router = http::opening(readiness.subscribe());
-        let http_server = listener::serve(&self.http, router, http_limits(&self.config), stop.clone());
+        let http_server = listener::serve(&self.http, tls, router, http_limits(&self.config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
         tokio::pin!(servers);
         let opened = tokio::select! {
@@ -147,7 +152,9 @@ impl Gateway {
         readiness: &watch::Sender<Readiness>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let Self { config, declared, grpc: grpc_listener, http: http_listener } = self;
+        let Self { config, declared, credentials, grpc: grpc_listener, http: http_listener } = self;
+        let (gate, tls) = (credentials.gate.clone(), credentials.tls.clone());
+        let _renewal = AbortOnDropHandle::new(tokio::spawn(credentials.renew()));
         let channels = Channels::open(store.registry(), declared, channels_settings(&config)).await?;
         let (store, bookmarks) = (store.store(), store.bookmarks());
         let stop = CancellationToken::new();
@@ -180,14 +187,16 @@ impl Gateway {
             subscriptions.clone(),
             sessions.clone(),
             desk.clone(),
+            gate.clone(),
             grpc_settings(&config),
             stop.clone(),
         )
         .await;
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
-        let http_router = http::router(inbox, subscriptions, sessions, desk, readiness.subscribe(), &http_settings(&config));
-        let grpc_server = listener::serve(grpc_listener, grpc_router, grpc_limits(&config.grpc), stop.clone());
-        let http_server = listener::serve(http_listener, http_router, http_limits(&config), stop.clone());
+        let http_router =
+            http::router(inbox, subscriptions, sessions, desk, &gate, readiness.subscribe(), &http_settings(&config));
+        let grpc_server = listener::serve(grpc_listener, tls.clone(), grpc_router, grpc_limits(&config.grpc), stop.clone());
+        let http_server = listener::serve(http_listener, tls, http_router, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
         tokio::pin!(servers, shutdown);
 

@@ -50,6 +50,8 @@ pub struct Config {
     pub webhook: Webhook,
     /// Who may call.
     pub auth: Auth,
+    /// TLS of both listeners.
+    pub tls: Tls,
     /// The way down.
     pub shutdown: Shutdown,
     /// What is told while running.
@@ -376,8 +378,23 @@ pub struct WebhookTls {
 /// Who may call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Auth {
-    /// True if listeners may bind addresses that others reach, without credentials.
+    /// The file of keys; empty for none.
+    pub keys_file: PathBuf,
+    /// True if listeners may bind addresses that others reach although callers need no key.
     pub insecure: bool,
+    /// True if listeners may bind addresses that others reach although keys come in plain text.
+    pub cleartext: bool,
+}
+
+/// TLS of both listeners. A path that is empty is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// What the gateway shows of itself; none for plain text.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Authorities of which callers have to show a certificate.
+    pub client_ca: PathBuf,
 }
 
 /// The way down.
@@ -447,19 +464,49 @@ impl Config {
             store: Store::read(r),
             delivery: Delivery::read(r),
             webhook: Webhook::read(r),
-            auth: Auth { insecure: r.flag("auth.insecure") },
+            auth: Auth {
+                keys_file: r.text("auth.keys_file").into(),
+                insecure: r.flag("auth.insecure"),
+                cleartext: r.flag("auth.cleartext"),
+            },
+            tls: Tls {
+                certificate: r.text("tls.certificate").into(),
+                key: r.text("tls.key").into(),
+                client_ca: r.text("tls.client_ca").into(),
+            },
             shutdown: Shutdown { grace: r.duration("shutdown.grace", seconds(0, 60 * 60)) },
             log: Log::read(r),
         }
     }
 
+    /// Why the listeners must not be reached by others; none if they may.
+    fn kept_private_by(&self) -> Option<&'static str> {
+        let Auth { keys_file, insecure, cleartext } = &self.auth;
+        if keys_file.as_os_str().is_empty() {
+            let reason = "callers need no key; to serve a network, set auth.keys_file, or auth.insecure = true if that is meant";
+            return Some(reason).filter(|_| !insecure);
+        }
+        let reason =
+            "keys would come in plain text; to serve a network, set tls.certificate, or auth.cleartext = true if that is meant";
+        Some(reason).filter(|_| self.tls.certificate.as_os_str().is_empty() && !cleartext)
+    }
+
     /// The rules that concern more than one value.
     fn check_together(&self, r: &mut Reader) {
         for (key, address) in [("grpc.listen", self.grpc.listen), ("http.listen", self.http.listen)] {
-            if !self.auth.insecure && !address.ip().to_canonical().is_loopback() {
-                let reason = "callers need no credentials yet; to serve a network all the same, set auth.insecure = true";
+            if let Some(reason) = self.kept_private_by()
+                && !address.ip().to_canonical().is_loopback()
+            {
                 r.refuse(key, format!("must be a loopback address, got {address}: {reason}"));
             }
+        }
+        if self.auth.insecure && !self.auth.keys_file.as_os_str().is_empty() {
+            r.refuse("auth.insecure", "must be false, because auth.keys_file is set and every call needs a key");
+        }
+        let Tls { certificate, key, client_ca } = &self.tls;
+        check_pair(r, [("tls.certificate", certificate), ("tls.key", key)]);
+        if certificate.as_os_str().is_empty() && !client_ca.as_os_str().is_empty() {
+            r.refuse("tls.certificate", format!("is needed, because tls.client_ca is {}", client_ca.display()));
         }
         if self.grpc.listen == self.http.listen && self.http.listen.port() != 0 {
             r.refuse("http.listen", format!("must differ from grpc.listen, got {} for both", self.http.listen));
@@ -470,14 +517,7 @@ impl Config {
             r.refuse("store.embedded.max_bytes", problem);
         }
         let WebhookTls { client_certificate, client_key, .. } = &self.webhook.tls;
-        for (key, path, other) in [
-            ("webhook.tls.client_certificate", client_certificate, client_key),
-            ("webhook.tls.client_key", client_key, client_certificate),
-        ] {
-            if path.as_os_str().is_empty() && !other.as_os_str().is_empty() {
-                r.refuse(key, format!("is needed, because {} is set", other.display()));
-            }
-        }
+        check_pair(r, [("webhook.tls.client_certificate", client_certificate), ("webhook.tls.client_key", client_key)]);
         if min_age > max_age {
             let [least, most] = [min_age, max_age].map(|time| humantime::format_duration(*time));
             let problem = format!("must not be longer than store.embedded.max_age, which is {most}, got {least}");
@@ -732,6 +772,15 @@ fn is_filter(text: &str) -> bool {
     let is_level = |text: &str| !text.is_empty() && text.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
     let is_known = |directive: &str| directive.contains(['=', '[']) || is_level(directive.trim());
     text.split(',').all(is_known) && tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
+}
+
+/// Two paths of which neither is of use without the other.
+fn check_pair(r: &mut Reader, [one, other]: [(&str, &PathBuf); 2]) {
+    for ((key, path), (_, other)) in [(one, other), (other, one)] {
+        if path.as_os_str().is_empty() && !other.as_os_str().is_empty() {
+            r.refuse(key, format!("is needed, because {} is set", other.display()));
+        }
+    }
 }
 
 const fn seconds(least: u64, most: u64) -> RangeInclusive<Duration> {

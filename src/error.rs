@@ -165,6 +165,20 @@ pub enum Error {
         /// The bound.
         most: usize,
     },
+    /// Nobody knows who calls.
+    #[error("{problem}")]
+    Unauthenticated {
+        /// What is needed.
+        problem: &'static str,
+    },
+    /// The caller may not do it.
+    #[error("{caller:?} may not {deed}")]
+    Forbidden {
+        /// What the caller is called.
+        caller: String,
+        /// What it may not do, and why.
+        deed: String,
+    },
     /// The gateway shuts down.
     #[error("the gateway is shutting down; connect again")]
     ShuttingDown,
@@ -195,6 +209,10 @@ pub enum Kind {
     NotFound,
     /// What the caller asked for is no longer there.
     Gone,
+    /// Nobody knows who calls.
+    Unauthenticated,
+    /// The caller may not do it.
+    Forbidden,
     /// The gateway has no room for more; later it may.
     Exhausted,
     /// The gateway cannot serve now; later it may. Whether the call had an effect is unknown.
@@ -226,6 +244,8 @@ impl Error {
             | Self::NoDefaultOutbound { .. }
             | Self::DeliveryNotFound { .. } => Kind::NotFound,
             Self::CursorExpired { .. } | Self::CursorUnknown { .. } => Kind::Gone,
+            Self::Unauthenticated { .. } => Kind::Unauthenticated,
+            Self::Forbidden { .. } => Kind::Forbidden,
             Self::TooManyStreams { .. } | Self::TooManySubscriptions { .. } => Kind::Exhausted,
             Self::ShuttingDown
             | Self::Opening
@@ -262,6 +282,8 @@ impl Error {
             Self::SubscriptionNotFound { .. } => ErrorReason::SubscriptionNotFound,
             Self::TakenOver { .. } => ErrorReason::SubscriptionTakenOver,
             Self::TooManySubscriptions { .. } => ErrorReason::TooManySubscriptions,
+            Self::Unauthenticated { .. } => ErrorReason::Unauthenticated,
+            Self::Forbidden { .. } => ErrorReason::Forbidden,
             Self::ShuttingDown => ErrorReason::ShuttingDown,
             Self::Opening => ErrorReason::Starting,
             Self::Store(store::Error::Unavailable { .. }) => ErrorReason::StoreUnavailable,

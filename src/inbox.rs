@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::auth::Caller;
 use crate::channels::Channels;
 use crate::error::Error;
 use crate::message::{self, FILL_SLACK, Limits};
@@ -226,6 +227,14 @@ impl Inbox {
     pub async fn message(&self, id: &str) -> Result<Stored, Error> {
         let found = self.store.message(id).await?;
         found.ok_or_else(|| Error::MessageNotFound { id: id.to_owned() })
+    }
+
+    /// The same, if the caller may know of it; for any other there is none.
+    pub async fn seen(&self, caller: &Caller, id: &str) -> Result<Stored, Error> {
+        let stored = self.message(id).await?;
+        let service_identifier = stored.entry.message.as_ref().and_then(message::service_identifier).unwrap_or_default();
+        caller.must_see(service_identifier, || Error::MessageNotFound { id: id.to_owned() })?;
+        Ok(stored)
     }
 
     /// A page of at most `size` messages of a conversation, newest first, from the message after `after` on. Of large messages it

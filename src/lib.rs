@@ -37,6 +37,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod app;
+pub mod auth;
 mod browsers;
 pub mod channels;
 pub mod config;
@@ -55,6 +56,7 @@ pub mod pb;
 mod planning;
 pub mod readiness;
 pub mod receipts;
+pub mod renewal;
 #[cfg(test)]
 mod samples;
 pub mod sessions;

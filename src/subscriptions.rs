@@ -16,6 +16,7 @@ pub use name::{Name, NotAName};
 pub use reader::Reader;
 pub use writer::Writer;
 
+use crate::auth::{Caller, Right};
 use crate::error::Error;
 use crate::feed::{Feed, Start};
 use crate::store::bookmarks::{Bookmark, Bookmarks};
@@ -140,6 +141,17 @@ impl Subscriptions {
         }
         let (desk, writer) = writer::new(bookmarks, settings.write_interval);
         Ok((Self { feed, store, names: Arc::new(Mutex::new(names)), desk, max: settings.max }, writer))
+    }
+
+    /// Opens a subscription for a caller: to what the caller may know of, and for as long as its key is good. Fails as
+    /// [`Self::subscribe`] does, and for what the caller may not.
+    pub async fn subscribe_for(&self, caller: Caller, mut request: Request) -> Result<Reader, Error> {
+        caller.may(Right::Read)?;
+        if let Some(name) = &request.name {
+            caller.may_use_subscription(name.as_str())?;
+        }
+        caller.narrow(&mut request.filter.service_identifiers)?;
+        Ok(self.subscribe(request).await?.of(caller))
     }
 
     /// Opens a subscription. Its first event is a heartbeat with the cursor of the start.

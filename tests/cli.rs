@@ -239,7 +239,7 @@ fn wrong_usage_exits_with_64() {
         &["validate"],
         &["completions", "tcsh"],
         &["transcode", "--from", "xml"],
-        &["tail", "--server", "https://127.0.0.1:1"],
+        &["tail", "--server", "ftp://127.0.0.1:1"],
         &["tail", "--from", ""],
         &["--config", "gateway.toml", "config"],
     ];
@@ -258,4 +258,27 @@ fn a_reader_that_stops_reading_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_new_key_goes_to_its_holder_and_its_digest_to_the_file() {
+    let ran = run(["new-key", "shop", "--role", "connector", "--service-identifier", "1122"]);
+    assert_eq!(ran.code, Some(0));
+    let table = String::from_utf8(ran.out).unwrap();
+    let key = ran.err.trim_end().rsplit(' ').next().unwrap();
+    assert!(key.starts_with("cim_") && !table.contains(key), "{table}");
+    let (_dir, path) = file("keys.toml", &table);
+    assert_eq!(run_with(["check-config"], [("CIM_AUTH__KEYS_FILE", text(&path))], b"").text(), "the configuration is valid\n");
+    let unbound = run(["new-key", "shop", "--role", "connector"]);
+    assert_eq!((unbound.code, unbound.out.len()), (Some(1), 0));
+    assert!(unbound.err.contains("service_identifiers is required"), "{}", unbound.err);
+}
+
+#[test]
+fn a_file_of_keys_that_is_wrong_is_told_with_every_error_and_no_key() {
+    let (_dir, path) = file("keys.toml", "[[keys]]\nname = \"a\"\nrole = \"root\"\nsha256 = [\"cim_secret\"]\n");
+    let ran = run_with(["check-config"], [("CIM_AUTH__KEYS_FILE", text(&path))], b"");
+    assert_eq!(ran.code, Some(64));
+    assert!(ran.err.contains("keys[0].role needs one of") && ran.err.contains("keys[0].sha256[0] needs"), "{}", ran.err);
+    assert!(!ran.err.contains("cim_secret"), "{}", ran.err);
 }

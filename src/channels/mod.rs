@@ -9,6 +9,7 @@ mod fields;
 mod rules;
 mod secrets;
 
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::pb::store::Endpoint;
 use crate::pb::{self, DisabledReason};
@@ -214,6 +215,13 @@ impl Channels {
         Ok(secrets::shown(find(&self.snapshot(), key)?))
     }
 
+    /// The same, if the caller may know of it; for any other there is none.
+    pub fn seen(&self, caller: &Caller, key: Key<'_>) -> Result<pb::Channel, Error> {
+        let channel = self.channel(key)?;
+        caller.must_see(&channel.service_identifier, || not_found(key))?;
+        Ok(channel)
+    }
+
     /// The default channel of a type, without its secrets.
     pub fn default_outbound(&self, channel_type: &str) -> Result<pb::Channel, Error> {
         let snapshot = self.snapshot();
@@ -379,14 +387,19 @@ fn declared_id(service_identifier: &str) -> String {
 }
 
 fn find<'s>(snapshot: &'s Snapshot, key: Key<'_>) -> Result<&'s Arc<pb::Channel>, Error> {
-    let (found, name) = match key {
-        Key::Id(id) => (snapshot.by_id(id), id),
-        Key::ServiceIdentifier(service_identifier) => (snapshot.get(service_identifier), service_identifier),
+    let found = match key {
+        Key::Id(id) => snapshot.by_id(id),
+        Key::ServiceIdentifier(service_identifier) => snapshot.get(service_identifier),
     };
-    found.ok_or_else(|| match key {
-        Key::Id(_) => Error::ChannelNotFound { key: "id", name: name.to_owned() },
-        Key::ServiceIdentifier(_) => Error::ChannelNotFound { key: "service identifier", name: name.to_owned() },
-    })
+    found.ok_or_else(|| not_found(key))
+}
+
+fn not_found(key: Key<'_>) -> Error {
+    let (key, name) = match key {
+        Key::Id(id) => ("id", id),
+        Key::ServiceIdentifier(service_identifier) => ("service identifier", service_identifier),
+    };
+    Error::ChannelNotFound { key, name: name.to_owned() }
 }
 
 fn changeable(channel: &Arc<pb::Channel>) -> Result<&Arc<pb::Channel>, Error> {

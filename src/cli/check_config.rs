@@ -2,6 +2,7 @@
 
 use super::{failure::Failure, output, settings::Settings};
 use cim_gateway::app;
+use cim_gateway::renewal::Credentials;
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -17,5 +18,6 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let config = options.settings.load()?;
     app::declared_channels(&config).map_err(Failure::Config)?;
+    Credentials::read(&config).map_err(Failure::Config)?;
     output::print("the configuration is valid\n")
 }

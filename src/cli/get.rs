@@ -1,12 +1,16 @@
 //! `get`: reads messages that a gateway keeps.
 
-use super::{failure::Failure, output, server::Server, status};
-use cim_gateway::pb::message_service_client::MessageServiceClient;
+use super::{
+    failure::Failure,
+    output,
+    server::{Messages, Server},
+    status,
+};
 use cim_gateway::pb::{CimMessage, GetMessageRequest};
 use cim_gateway::wire;
 use clap::Args;
 use std::time::Duration;
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 /// Longest to wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,7 +54,7 @@ async fn get_all(options: &Options) -> Result<(), Failure> {
 }
 
 /// The message with this id, or in lines why there is none.
-async fn get(client: &mut MessageServiceClient<Channel>, id: &str) -> Result<CimMessage, Vec<String>> {
+async fn get(client: &mut Messages, id: &str) -> Result<CimMessage, Vec<String>> {
     let mut request = Request::new(GetMessageRequest { message_id: id.to_owned() });
     request.set_timeout(TIMEOUT);
     let answer = client.get_message(request).await.map_err(|status| status::lines(&status))?.into_inner();

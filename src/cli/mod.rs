@@ -12,6 +12,7 @@ mod get;
 mod health;
 mod import;
 mod input;
+mod new_key;
 mod output;
 mod pretty;
 mod progress;
@@ -72,6 +73,8 @@ enum Command {
     Transcode(transcode::Options),
     /// Check messages against every rule, without sending them
     Validate(validate::Options),
+    /// Make an API key, and its table in the file of keys
+    NewKey(new_key::Options),
     /// Copy the store, while a gateway uses it
     Backup(backup::Options),
     /// Make a store of a backup
@@ -101,6 +104,7 @@ impl Cli {
             Command::Health(options) => health::run(&options),
             Command::Transcode(options) => transcode::run(&options),
             Command::Validate(options) => validate::run(&options),
+            Command::NewKey(options) => new_key::run(&options),
             Command::Backup(options) => backup::run(&options),
             Command::Restore(options) => restore::run(&options),
             Command::Export(options) => export::run(&options),

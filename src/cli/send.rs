@@ -1,12 +1,17 @@
 //! `send`: sends messages to a gateway.
 
-use super::{failure::Failure, input::Input, output, server::Server, status};
-use cim_gateway::pb::message_service_client::MessageServiceClient;
+use super::{
+    failure::Failure,
+    input::Input,
+    output,
+    server::{Messages, Server},
+    status,
+};
 use cim_gateway::pb::{CimMessage, SendMessageRequest, SendMessageResponse};
 use cim_gateway::wire;
 use clap::Args;
 use std::time::Duration;
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 /// Longest to wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,7 +55,7 @@ async fn send_all(options: &Options) -> Result<(), Failure> {
 }
 
 /// Sends the message in `file`, or says in lines why it was not accepted.
-async fn send(client: &mut MessageServiceClient<Channel>, file: &Input) -> Result<SendMessageResponse, Vec<String>> {
+async fn send(client: &mut Messages, file: &Input) -> Result<SendMessageResponse, Vec<String>> {
     let mut request = Request::new(SendMessageRequest { message: Some(read(file)?), ..SendMessageRequest::default() });
     request.set_timeout(TIMEOUT);
     client.send_message(request).await.map(tonic::Response::into_inner).map_err(|status| status::lines(&status))

@@ -10,7 +10,16 @@ use toml::{Table, Value};
 const PREFIX: &str = "CIM_";
 
 /// Variables with the prefix that options of the command line read, and not the configuration.
-const OTHERS: [&str; 2] = ["CIM_CONFIG", "CIM_SERVER"];
+const OTHERS: [&str; 8] = [
+    "CIM_CONFIG",
+    "CIM_SERVER",
+    "CIM_SERVER_NAME",
+    "CIM_CA_FILE",
+    "CIM_CLIENT_CERTIFICATE",
+    "CIM_CLIENT_KEY",
+    "CIM_API_KEY",
+    "CIM_API_KEY_FILE",
+];
 
 /// Everything that the layers set, and where each key that is not at its default was set.
 #[derive(Debug)]

@@ -303,6 +303,26 @@ fn without_credentials_only_loopback_addresses_are_bound() {
 }
 
 #[test]
+fn keys_do_not_cross_a_network_in_plain_text_unless_that_is_meant() {
+    let keys = ("CIM_AUTH__KEYS_FILE", "keys.toml");
+    let network = ("CIM_HTTP__LISTEN", "0.0.0.0:1");
+    let told = error([keys, network]);
+    assert!(told.contains("keys would come in plain text") && told.contains("auth.cleartext = true"), "{told}");
+    with([keys, network, ("CIM_AUTH__CLEARTEXT", "true")]).unwrap_or_else(|e| panic!("{e}"));
+    with([keys, network, ("CIM_TLS__CERTIFICATE", "c.pem"), ("CIM_TLS__KEY", "k.pem")]).unwrap_or_else(|e| panic!("{e}"));
+    let told = error([keys, ("CIM_AUTH__INSECURE", "true")]);
+    assert!(told.starts_with("auth.insecure must be false, because auth.keys_file is set"), "{told}");
+}
+
+#[test]
+fn tls_needs_a_certificate_and_its_key() {
+    let told = error([("CIM_TLS__CERTIFICATE", "c.pem")]);
+    assert_eq!(told, "tls.key is needed, because c.pem is set");
+    let told = error([("CIM_TLS__CLIENT_CA", "ca.pem")]);
+    assert_eq!(told, "tls.certificate is needed, because tls.client_ca is ca.pem");
+}
+
+#[test]
 fn two_listeners_cannot_share_an_address() {
     let error = error([("CIM_GRPC__LISTEN", "127.0.0.1:8080")]);
     assert_eq!(error, "http.listen must differ from grpc.listen, got 127.0.0.1:8080 for both");

@@ -3,6 +3,7 @@
 
 use super::messages::Messages;
 use super::status::{in_our_words, refusal, status};
+use crate::auth::Caller;
 use crate::error::{Error, Kind};
 use crate::inbox::Accepted;
 use crate::pb;
@@ -14,24 +15,26 @@ use tonic::Status;
 /// The answers to a stream of requests.
 ///
 /// A message is staged when the one before it is: that makes the order. It becomes durable together with those around it; up to
-/// [`super::Settings::max_in_flight`] are on their way before the first is answered. What is wrong with the gateway ends the
+/// [`super::Settings::max_in_flight`] are on their way before the first is answered. What is wrong with the gateway, or the caller's key, ends the
 /// stream, after the answers to all that came before: nothing is accepted after that, so that a client that repeats from there on
 /// keeps its order.
 pub(super) fn answers(
     messages: Messages,
+    caller: Caller,
     requests: impl Stream<Item = Result<pb::SendMessagesRequest, Status>> + Send + 'static,
 ) -> BoxStream<'static, Result<pb::SendMessagesResponse, Status>> {
     let most = messages.settings.max_in_flight;
-    let numbered = (Arc::new(messages), requests.boxed(), 1);
-    let staged = stream::try_unfold(numbered, async |(messages, mut requests, number)| {
+    let numbered = (Arc::new(messages), caller, requests.boxed(), 1);
+    let staged = stream::try_unfold(numbered, async |(messages, caller, mut requests, number)| {
         let request = tokio::select! {
             biased;
             () = messages.shutdown.cancelled() => return Err(status(&Error::ShuttingDown)),
+            error = caller.revoked() => return Err(status(&error)),
             request = requests.try_next() => request.map_err(|error| in_our_words(error, messages.inbox.limits().message_bytes))?,
         };
         let Some(request) = request else { return Ok(None) };
-        let staged = match messages.stage(request.message).await {
-            Err(error) if is_ours(&error) => return Err(status(&error)),
+        let staged = match messages.stage(&caller, request.message).await {
+            Err(error) if concerns_all(&error) => return Err(status(&error)),
             staged => staged,
         };
         let in_flight = {
@@ -45,7 +48,7 @@ pub(super) fn answers(
                 Ok(pb::SendMessagesResponse { request_number: number, result: Some(answer) })
             }
         };
-        Ok(Some((in_flight, (messages, requests, number + 1))))
+        Ok(Some((in_flight, (messages, caller, requests, number + 1))))
     });
     let in_flight = staged.map(async |staged| staged?.await);
     in_flight.buffered(most).boxed()
@@ -54,14 +57,14 @@ pub(super) fn answers(
 fn answer(messages: &Messages, accepted: Result<Accepted, Error>) -> Result<Answer, Status> {
     match accepted {
         Ok(accepted) => Ok(Answer::Accepted(messages.response(&accepted))),
-        Err(error) if is_ours(&error) => Err(status(&error)),
+        Err(error) if concerns_all(&error) => Err(status(&error)),
         Err(error) => Ok(Answer::Refused(refusal(&error))),
     }
 }
 
-/// True for what is wrong with the gateway: that is no matter of one message.
-const fn is_ours(error: &Error) -> bool {
-    matches!(error.kind(), Kind::Unavailable | Kind::Internal)
+/// True for what is no matter of one message: the gateway or the caller's key is the trouble.
+const fn concerns_all(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unavailable | Kind::Internal | Kind::Unauthenticated)
 }
 
 #[cfg(test)]
@@ -191,7 +194,7 @@ mod tests {
             );
             let (subscriptions, _writer) = subscriptions.now_or_never().expect("memory never waits").expect("is empty");
             let messages = Messages::new(inbox, subscriptions, settings, shutdown.clone());
-            Self { store, answers: answers(messages, requests), shutdown }
+            Self { store, answers: answers(messages, Caller::anybody(), requests), shutdown }
         }
 
         /// Nothing is answered yet; what can be staged is.

@@ -1,8 +1,10 @@
 //! `ChannelService`: each call decodes, calls a use case and encodes.
 
+use super::admission::caller;
 use super::given;
 use super::messages::page_size;
 use super::status::status;
+use crate::auth::{Caller, Right};
 use crate::channels::{Channels, Key};
 use crate::error::Error;
 use crate::pb;
@@ -23,7 +25,8 @@ impl Registry {
         Self { channels, largest_page }
     }
 
-    fn page(&self, request: &pb::ListChannelsRequest) -> Result<pb::ListChannelsResponse, Error> {
+    fn page(&self, caller: &Caller, request: &pb::ListChannelsRequest) -> Result<pb::ListChannelsResponse, Error> {
+        caller.may_read_all("all channels")?;
         let pb::ListChannelsRequest { page_size: size, page_token, channel_type } = request;
         let size = page_size(*size, self.largest_page)?;
         let page = self.channels.list(given(channel_type), given(page_token), size)?;
@@ -37,7 +40,9 @@ impl ChannelService for Registry {
         &self,
         request: Request<pb::CreateChannelRequest>,
     ) -> Result<Response<pb::CreateChannelResponse>, Status> {
+        let caller = caller(&request);
         let created = async {
+            caller.may(Right::ChangeChannels)?;
             let channel = required(request.into_inner().channel)?;
             self.channels.create(channel, Violations::default()).await
         };
@@ -46,10 +51,11 @@ impl ChannelService for Registry {
     }
 
     async fn get_channel(&self, request: Request<pb::GetChannelRequest>) -> Result<Response<pb::GetChannelResponse>, Status> {
+        let caller = caller(&request);
         let found = match request.into_inner().key {
-            Some(get_channel_request::Key::Id(id)) => self.channels.channel(Key::Id(&id)),
+            Some(get_channel_request::Key::Id(id)) => self.channels.seen(&caller, Key::Id(&id)),
             Some(get_channel_request::Key::ServiceIdentifier(service_identifier)) => {
-                self.channels.channel(Key::ServiceIdentifier(&service_identifier))
+                self.channels.seen(&caller, Key::ServiceIdentifier(&service_identifier))
             }
             None => Err(Error::InvalidRequest { field: "key", problem: "needs id or service_identifier".into() }),
         };
@@ -61,14 +67,16 @@ impl ChannelService for Registry {
         &self,
         request: Request<pb::ListChannelsRequest>,
     ) -> Result<Response<pb::ListChannelsResponse>, Status> {
-        self.page(request.get_ref()).map(Response::new).map_err(|error| status(&error))
+        self.page(&caller(&request), request.get_ref()).map(Response::new).map_err(|error| status(&error))
     }
 
     async fn update_channel(
         &self,
         request: Request<pb::UpdateChannelRequest>,
     ) -> Result<Response<pb::UpdateChannelResponse>, Status> {
+        let caller = caller(&request);
         let updated = async {
+            caller.may(Right::ChangeChannels)?;
             let pb::UpdateChannelRequest { channel, update_mask } = request.into_inner();
             let paths = update_mask.unwrap_or_default().paths;
             self.channels.update(required(channel)?, &paths, None, Violations::default()).await
@@ -81,6 +89,7 @@ impl ChannelService for Registry {
         &self,
         request: Request<pb::DeleteChannelRequest>,
     ) -> Result<Response<pb::DeleteChannelResponse>, Status> {
+        caller(&request).may(Right::ChangeChannels).map_err(|error| status(&error))?;
         let pb::DeleteChannelRequest { id, etag } = request.into_inner();
         self.channels.delete(&id, given(&etag)).await.map_err(|error| status(&error))?;
         Ok(Response::new(pb::DeleteChannelResponse {}))

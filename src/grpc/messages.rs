@@ -1,7 +1,9 @@
 //! `MessageService`: each call decodes, calls a use case and encodes.
 
+use super::admission::caller;
 use super::status::status;
 use super::{Settings, bulk, notifications, subscriptions, timeline};
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::inbox::{Accepted, Inbox, Pending};
 use crate::outcomes::{LONGEST_DELIVERY_WAIT, Patience};
@@ -34,8 +36,9 @@ impl Messages {
     }
 
     /// Gives a message its place in the order of acceptance.
-    pub(super) async fn stage(&self, message: Option<pb::CimMessage>) -> Result<Pending, Error> {
+    pub(super) async fn stage(&self, caller: &Caller, message: Option<pb::CimMessage>) -> Result<Pending, Error> {
         let message = message.ok_or(Error::InvalidRequest { field: "message", problem: "is required".into() })?;
+        caller.may_send(&message)?;
         let span = tracing::info_span!("message", id = message.id.as_deref());
         self.inbox.stage(message, Violations::default(), self.settings.reuse).instrument(span).await
     }
@@ -75,11 +78,12 @@ pub(super) fn accepted_message(stored: &Stored, cursor: Cursor) -> pb::AcceptedM
 #[tonic::async_trait]
 impl MessageService for Messages {
     async fn send_message(&self, request: Request<pb::SendMessageRequest>) -> Result<Response<pb::SendMessageResponse>, Status> {
+        let caller = caller(&request);
         let pb::SendMessageRequest { message, delivery_wait } = request.into_inner();
         let sent = async {
             let usual = Patience::usual(self.settings.delivery_wait);
             let patience = delivery_wait.map_or(Ok(usual), patience)?;
-            let accepted = self.stage(message).await?.durable().await?;
+            let accepted = self.stage(&caller, message).await?.durable().await?;
             let outcome = self.inbox.outcome(&accepted, patience).await?;
             Ok(pb::SendMessageResponse { outcome: outcome.map(timeline::outcome), ..self.response(&accepted) })
         };
@@ -92,12 +96,14 @@ impl MessageService for Messages {
         &self,
         request: Request<Streaming<pb::SendMessagesRequest>>,
     ) -> Result<Response<Self::SendMessagesStream>, Status> {
-        Ok(Response::new(bulk::answers(self.clone(), request.into_inner())))
+        let caller = caller(&request);
+        Ok(Response::new(bulk::answers(self.clone(), caller, request.into_inner())))
     }
 
     async fn get_message(&self, request: Request<pb::GetMessageRequest>) -> Result<Response<pb::GetMessageResponse>, Status> {
+        let caller = caller(&request);
         let found = async {
-            let stored = self.inbox.message(&request.into_inner().message_id).await?;
+            let stored = self.inbox.seen(&caller, &request.into_inner().message_id).await?;
             let timeline = self.inbox.timeline(&stored).await?;
             Ok((stored, timeline))
         };
@@ -113,6 +119,7 @@ impl MessageService for Messages {
         &self,
         request: Request<pb::ListMessagesRequest>,
     ) -> Result<Response<pb::ListMessagesResponse>, Status> {
+        caller(&request).may_read_all("conversations").map_err(|error| status(&error))?;
         let pb::ListMessagesRequest { conversation_id, page_size, page_token } = request.into_inner();
         let size = self::page_size(page_size, self.settings.history_page).map_err(|error| status(&error))?;
         let span = self.inbox.store().span();
@@ -130,8 +137,9 @@ impl MessageService for Messages {
         &self,
         request: Request<pb::SubscribeNotificationsRequest>,
     ) -> Result<Response<Self::SubscribeNotificationsStream>, Status> {
+        let caller = caller(&request);
         let wanted = notifications::wanted(request.into_inner(), &self.settings).map_err(|error| status(&error))?;
-        let reader = self.subscriptions.subscribe(wanted).await.map_err(|error| status(&error))?;
+        let reader = self.subscriptions.subscribe_for(caller, wanted).await.map_err(|error| status(&error))?;
         Ok(Response::new(notifications::stream(reader)))
     }
 
@@ -139,7 +147,8 @@ impl MessageService for Messages {
         &self,
         request: Request<pb::AcknowledgeNotificationsRequest>,
     ) -> Result<Response<pb::AcknowledgeNotificationsResponse>, Status> {
-        let acknowledged = subscriptions::acknowledge(&self.subscriptions, request.into_inner()).await;
+        let caller = caller(&request);
+        let acknowledged = subscriptions::acknowledge(&self.subscriptions, &caller, request.into_inner()).await;
         acknowledged.map(Response::new).map_err(|error| status(&error))
     }
 }

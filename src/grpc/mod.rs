@@ -1,5 +1,6 @@
 //! The gRPC face: the services, health and reflection. Thin: decode, call a use case, encode.
 
+mod admission;
 mod bulk;
 mod channels;
 mod deliveries;
@@ -10,6 +11,7 @@ mod status;
 mod subscriptions;
 mod timeline;
 
+use crate::auth::{Gate, Right};
 use crate::delivery::Desk;
 use crate::error::Error;
 use crate::inbox::{Inbox, Reuse};
@@ -22,6 +24,7 @@ use crate::pb::subscription_service_server::{self, SubscriptionServiceServer};
 use crate::readiness::Readiness;
 use crate::sessions::Sessions;
 use crate::subscriptions::Subscriptions;
+use admission::Admission;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::http::Response;
@@ -96,12 +99,13 @@ impl Health {
 }
 
 /// The routes of the gRPC face, and its health: that of a gateway that has not started, until it is told another. Streams that take
-/// messages end with `shutdown`.
+/// messages end with `shutdown`. Health and reflection ask nobody who calls; all else lets in whom `gate` does.
 pub async fn routes(
     inbox: Inbox,
     subscriptions: Subscriptions,
     sessions: Sessions,
     desk: Desk,
+    gate: Gate,
     settings: Settings,
     shutdown: CancellationToken,
 ) -> (Routes, Health) {
@@ -115,11 +119,14 @@ pub async fn routes(
     let names = subscriptions::Registry::new(subscriptions.clone(), settings.history_page);
     let messages = messages::Messages::new(inbox, subscriptions, settings, shutdown);
     let messages = MessageServiceServer::new(messages).max_decoding_message_size(most);
-    let routes = Routes::new(messages)
-        .add_service(channels)
-        .add_service(deliveries)
-        .add_service(SubscriptionServiceServer::new(names))
-        .add_service(SessionServiceServer::new(register));
+    let names = SubscriptionServiceServer::new(names);
+    let register = SessionServiceServer::new(register);
+    let known = |right| Admission::new(gate.clone(), right);
+    let routes = Routes::new(known(None).to(messages))
+        .add_service(known(None).to(channels))
+        .add_service(known(Some(Right::ManageDeliveries)).to(deliveries))
+        .add_service(known(Some(Right::ManageSubscriptions)).to(names))
+        .add_service(known(None).to(register));
     let (routes, health) = with_health(routes).await;
     let in_our_words = MapResponseLayer::new(move |response| in_our_words(response, limit));
     (Routes::from(routes.into_axum_router().layer(in_our_words)), health)

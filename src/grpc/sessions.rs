@@ -1,8 +1,10 @@
 //! `SessionService`: looking after channel sessions.
 
+use super::admission::caller;
 use super::messages::page_size;
 use super::status::status;
 use super::{given, required};
+use crate::auth::{Caller, Right};
 use crate::error::Error;
 use crate::pb;
 use crate::pb::SessionEndReason;
@@ -23,14 +25,16 @@ impl Register {
         Self { sessions, largest_page }
     }
 
-    async fn list(&self, request: pb::ListSessionsRequest) -> Result<pb::ListSessionsResponse, Error> {
+    async fn list(&self, caller: &Caller, request: pb::ListSessionsRequest) -> Result<pb::ListSessionsResponse, Error> {
+        caller.may(Right::Read)?;
         let text = |text: &str| given(text).map(str::to_owned);
-        let filter = SessionFilter {
+        let mut filter = SessionFilter {
             service_identifier: text(&request.service_identifier),
             customer_id: text(&request.customer_id),
             conversation_id: text(&request.conversation_id),
             active: request.active_only,
         };
+        caller.narrow_to_one("service_identifier", &mut filter.service_identifier)?;
         let size = page_size(request.page_size, self.largest_page)?;
         let page = self.sessions.list(&filter, given(&request.page_token), size).await?;
         Ok(pb::ListSessionsResponse {
@@ -39,13 +43,20 @@ impl Register {
         })
     }
 
-    async fn end(&self, request: pb::EndSessionRequest) -> Result<pb::EndSessionResponse, Error> {
+    async fn session(&self, caller: &Caller, request: pb::GetSessionRequest) -> Result<pb::GetSessionResponse, Error> {
+        let id = required("session_id", request.session_id)?;
+        Ok(pb::GetSessionResponse { session: Some(shown(&self.sessions.seen(caller, &id).await?)) })
+    }
+
+    async fn end(&self, caller: &Caller, request: pb::EndSessionRequest) -> Result<pb::EndSessionResponse, Error> {
+        caller.may(Right::EndSessions)?;
         let id = required("session_id", request.session_id)?;
         let reason = match SessionEndReason::try_from(request.reason) {
             Ok(SessionEndReason::Unspecified) => SessionEndReason::ForceClosed,
             Ok(reason) => reason,
             Err(_) => return Err(Error::InvalidRequest { field: "reason", problem: format!("has no value {}", request.reason) }),
         };
+        self.sessions.seen(caller, &id).await?;
         let ended = self.sessions.end(&id, reason).await?;
         Ok(pb::EndSessionResponse { session: Some(shown(&ended.session)), already_ended: ended.notice.is_none() })
     }
@@ -57,17 +68,15 @@ impl SessionService for Register {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        self.list(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+        self.list(&caller(&request), request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
     }
 
     async fn get_session(&self, request: Request<pb::GetSessionRequest>) -> Result<Response<pb::GetSessionResponse>, Status> {
-        let id = required("session_id", request.into_inner().session_id).map_err(|error| status(&error))?;
-        let session = self.sessions.session(&id).await.map_err(|error| status(&error))?;
-        Ok(Response::new(pb::GetSessionResponse { session: Some(shown(&session)) }))
+        self.session(&caller(&request), request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
     }
 
     async fn end_session(&self, request: Request<pb::EndSessionRequest>) -> Result<Response<pb::EndSessionResponse>, Status> {
-        self.end(request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
+        self.end(&caller(&request), request.into_inner()).await.map(Response::new).map_err(|error| status(&error))
     }
 }
 

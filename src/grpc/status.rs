@@ -65,6 +65,8 @@ const fn code(kind: Kind) -> Code {
         Kind::NotAllowed => Code::FailedPrecondition,
         Kind::NotFound => Code::NotFound,
         Kind::Gone => Code::OutOfRange,
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::Forbidden => Code::PermissionDenied,
         Kind::Unavailable => Code::Unavailable,
         Kind::Internal => Code::Internal,
     }

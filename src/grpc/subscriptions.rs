@@ -3,6 +3,7 @@
 use super::messages::page_size;
 use super::required;
 use super::status::status;
+use crate::auth::{Caller, Right};
 use crate::error::Error;
 use crate::pb;
 use crate::pb::subscription_service_server::SubscriptionService;
@@ -62,9 +63,12 @@ fn subscription(listed: Listed) -> pb::Subscription {
 /// Notes how far a reader is.
 pub(super) async fn acknowledge(
     subscriptions: &Subscriptions,
+    caller: &Caller,
     request: pb::AcknowledgeNotificationsRequest,
 ) -> Result<pb::AcknowledgeNotificationsResponse, Error> {
+    caller.may(Right::Read)?;
     let name = required("subscription", request.subscription)?;
+    caller.may_use_subscription(&name)?;
     let cursor = required("cursor", request.cursor)?;
     if request.generation == 0 {
         return Err(Error::InvalidRequest { field: "generation", problem: "is required".into() });

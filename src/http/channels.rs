@@ -1,18 +1,22 @@
 //! The registry of channels at `/v1/channels`: read, register, change, remove.
 
+use super::admission::Calling;
 use super::problem::Problem;
 use super::query::{self, Query, invalid};
 use super::{Id, Routes, Settings, body, json, read_id, view};
+use crate::auth::Right;
 use crate::channels::{Channels, Key};
 use crate::error::Error;
 use crate::pb;
 use crate::violation::Violations;
 use crate::wire;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Channels on a page where the client does not say.
@@ -39,12 +43,18 @@ pub(super) fn routes(channels: Channels, settings: &Settings) -> Routes {
     ]
 }
 
-async fn list(State(desk): State<Desk>, query: query::Raw) -> Result<Response, Problem> {
+async fn list(State(desk): State<Desk>, Extension(caller): Calling, query: query::Raw) -> Result<Response, Problem> {
     let query = Query::read(query, &["pageSize", "pageToken", "channelType", "serviceIdentifier"])?;
     let size = query.number("pageSize", 1..=desk.largest_page)?.unwrap_or(PAGE.min(desk.largest_page));
     let page = match query.one("serviceIdentifier")? {
-        None => desk.channels.list(query.one("channelType")?, query.one("pageToken")?, size).map_err(of_query)?,
-        Some(service_identifier) => desk.channels.only(service_identifier, query.one("channelType")?),
+        None => {
+            caller.may_read_all("all channels")?;
+            desk.channels.list(query.one("channelType")?, query.one("pageToken")?, size).map_err(of_query)?
+        }
+        Some(service_identifier) => {
+            caller.narrow(&mut HashSet::from([service_identifier.to_owned()]))?;
+            desk.channels.only(service_identifier, query.one("channelType")?)
+        }
     };
     let mut body = b"{\"channels\":[".to_vec();
     for (i, channel) in page.channels.iter().enumerate() {
@@ -67,12 +77,19 @@ fn of_query(error: Error) -> Error {
     }
 }
 
-async fn channel(State(desk): State<Desk>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn channel(State(desk): State<Desk>, Extension(caller): Calling, id: Id, query: query::Raw) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    Ok(shown(StatusCode::OK, &desk.channels.channel(Key::Id(&read_id("channelId", id)?))?))
+    Ok(shown(StatusCode::OK, &desk.channels.seen(&caller, Key::Id(&read_id("channelId", id)?))?))
 }
 
-async fn create(State(desk): State<Desk>, query: query::Raw, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn create(
+    State(desk): State<Desk>,
+    Extension(caller): Calling,
+    query: query::Raw,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    caller.may(Right::ChangeChannels)?;
     Query::read(query, &[])?;
     let (channel, violations) = desk.read(&headers, body).await?;
     let created = desk.channels.create(channel, violations).await?;
@@ -85,11 +102,13 @@ async fn create(State(desk): State<Desk>, query: query::Raw, headers: HeaderMap,
 
 async fn replace(
     State(desk): State<Desk>,
+    Extension(caller): Calling,
     id: Id,
     query: query::Raw,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    caller.may(Right::ChangeChannels)?;
     Query::read(query, &[])?;
     let id = read_id("channelId", id)?;
     let etag = if_match(&headers)?;
@@ -102,7 +121,14 @@ async fn replace(
     Ok(shown(StatusCode::OK, &updated.map_err(|error| precondition(error, etag.is_some()))?))
 }
 
-async fn remove(State(desk): State<Desk>, id: Id, query: query::Raw, headers: HeaderMap) -> Result<Response, Problem> {
+async fn remove(
+    State(desk): State<Desk>,
+    Extension(caller): Calling,
+    id: Id,
+    query: query::Raw,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller.may(Right::ChangeChannels)?;
     Query::read(query, &[])?;
     let etag = if_match(&headers)?;
     let removed = desk.channels.delete(&read_id("channelId", id)?, etag.as_deref()).await;

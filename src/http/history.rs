@@ -1,11 +1,13 @@
 //! Accepted messages read back: one by its id, or a conversation's, newest first.
 
+use super::admission::Calling;
 use super::problem::Problem;
 use super::query::{self, Query, invalid};
 use super::{Id, Routes, Settings, json, read_id, timeline, view};
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::store::{Cursor, Position, Span};
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
@@ -27,9 +29,9 @@ pub(super) fn routes(inbox: Inbox, settings: &Settings) -> Routes {
     ]
 }
 
-async fn message(State(inbox): State<Inbox>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn message(State(inbox): State<Inbox>, Extension(caller): Calling, id: Id, query: query::Raw) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    let stored = inbox.message(&read_id("messageId", id)?).await?;
+    let stored = inbox.seen(&caller, &read_id("messageId", id)?).await?;
     let timeline = inbox.timeline(&stored).await?;
     let mut body = Vec::new();
     view::write(&mut body, &stored, inbox.store().span().cursor(stored.position));
@@ -41,7 +43,13 @@ async fn message(State(inbox): State<Inbox>, id: Id, query: query::Raw) -> Resul
     Ok(json(body))
 }
 
-async fn conversation(State(archive): State<Archive>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn conversation(
+    State(archive): State<Archive>,
+    Extension(caller): Calling,
+    id: Id,
+    query: query::Raw,
+) -> Result<Response, Problem> {
+    caller.may_read_all("conversations")?;
     let query = Query::read(query, &["pageSize", "pageToken"])?;
     let size = query.number("pageSize", 1..=archive.largest_page)?.unwrap_or(PAGE.min(archive.largest_page));
     let span = archive.inbox.store().span();

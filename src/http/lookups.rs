@@ -1,12 +1,15 @@
 //! What clients of the documented platform look up of channels, in the shapes that they read. Values of passwords are never shown.
 
+use super::admission::Calling;
 use super::problem::Problem;
 use super::query::{self, Query, invalid};
 use super::{Id, Routes, json, read_id, view};
+use crate::auth::Caller;
 use crate::channels::{Channels, Key};
 use crate::error::{Error, Kind};
 use crate::pb;
 use crate::wire;
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
@@ -21,27 +24,43 @@ pub(super) fn routes(channels: Channels) -> Routes {
 }
 
 /// The attributes of a channel: a list of `{key, type, value}`.
-async fn configuration(State(channels): State<Channels>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn configuration(
+    State(channels): State<Channels>,
+    Extension(caller): Calling,
+    id: Id,
+    query: query::Raw,
+) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    Ok(json(wire::encode_attributes(&find(&channels, id)?.attributes)))
+    Ok(json(wire::encode_attributes(&find(&channels, &caller, id)?.attributes)))
 }
 
-async fn channel(State(channels): State<Channels>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn channel(
+    State(channels): State<Channels>,
+    Extension(caller): Calling,
+    id: Id,
+    query: query::Raw,
+) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    Ok(json(view::json(&documented(&find(&channels, id)?))))
+    Ok(json(view::json(&documented(&find(&channels, &caller, id)?))))
 }
 
 /// Types of channels have names only: the name is the id.
-async fn default_outbound(State(channels): State<Channels>, query: query::Raw) -> Result<Response, Problem> {
+async fn default_outbound(
+    State(channels): State<Channels>,
+    Extension(caller): Calling,
+    query: query::Raw,
+) -> Result<Response, Problem> {
     let query = Query::read(query, &["channelTypeId"])?;
     let channel_type = query.one("channelTypeId")?.ok_or_else(|| invalid("channelTypeId", "is required"))?;
     let channel = channels.default_outbound(channel_type).map_err(not_registered)?;
+    let unseen = || Error::NoDefaultOutbound { channel_type: channel_type.to_owned() };
+    caller.must_see(&channel.service_identifier, unseen).map_err(not_registered)?;
     Ok(json(view::json(&documented(&channel))))
 }
 
-fn find(channels: &Channels, id: Id) -> Result<pb::Channel, Problem> {
+fn find(channels: &Channels, caller: &Caller, id: Id) -> Result<pb::Channel, Problem> {
     let service_identifier = read_id("serviceIdentifier", id)?;
-    channels.channel(Key::ServiceIdentifier(&service_identifier)).map_err(not_registered)
+    channels.seen(caller, Key::ServiceIdentifier(&service_identifier)).map_err(not_registered)
 }
 
 fn not_registered(error: Error) -> Problem {

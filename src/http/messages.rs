@@ -1,5 +1,6 @@
 //! The documented way in: POST a message, get told where it belongs.
 
+use super::admission::Calling;
 use super::problem::Problem;
 use super::{Routes, Settings, body, prefer};
 use crate::error::Error;
@@ -7,13 +8,13 @@ use crate::inbox::{Accepted, Inbox, Reuse};
 use crate::outcomes::{Outcome, Patience};
 use crate::pb::{self, DeliveryStatus};
 use crate::wire;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Json};
 use prost_types::{Struct, Value, value};
 use serde::Serialize;
 use std::time::Duration;
@@ -46,11 +47,17 @@ pub(super) fn routes(inbox: Inbox, settings: &Settings) -> Routes {
     PATHS.map(|path| (path, post(receive).with_state(desk.clone()))).into()
 }
 
-async fn receive(State(desk): State<Desk>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn receive(
+    State(desk): State<Desk>,
+    Extension(caller): Calling,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let too_large = Error::MessageTooLarge { limit: desk.message_bytes };
     let json = body::json(&headers, body, desk.body_timeout, desk.message_bytes, too_large).await?;
     let decoded = wire::decode(&json, desk.json_depth).map_err(Error::InvalidJson)?;
     drop(json);
+    caller.may_send(&decoded.message)?;
     let accepted = desk.inbox.accept(decoded.message, decoded.violations, desk.reuse).await?;
     tracing::Span::current().record("message_id", accepted.stored.id());
     let patience = prefer::patience(&headers).unwrap_or(Patience::usual(desk.delivery_wait));

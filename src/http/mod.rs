@@ -2,6 +2,7 @@
 //!
 //! Each file decodes, calls a use case and encodes. [`problem`] is the only place that turns a failure into an answer.
 
+mod admission;
 mod body;
 mod channels;
 mod deliveries;
@@ -20,12 +21,14 @@ mod subscriptions;
 mod timeline;
 mod view;
 
+use crate::auth::{Gate, Right};
 use crate::delivery::Desk;
 use crate::error::Error;
 use crate::inbox::{Inbox, Reuse};
 use crate::readiness::Readiness;
 use crate::sessions::Sessions;
 use crate::subscriptions::Subscriptions;
+use admission::admitting;
 use axum::Router;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
@@ -68,16 +71,17 @@ pub struct Settings {
 /// Every path and what it serves.
 type Routes = Vec<(&'static str, MethodRouter)>;
 
-/// The face of these use cases. `/readyz` tells what `readiness` says.
+/// The face of these use cases, for those whom `gate` lets in. `/readyz` tells what `readiness` says.
 pub fn router(
     inbox: Inbox,
     subscriptions: Subscriptions,
     sessions: Sessions,
     desk: Desk,
+    gate: &Gate,
     readiness: watch::Receiver<Readiness>,
     settings: &Settings,
 ) -> Router {
-    let router = routes(inbox, subscriptions, sessions, desk, readiness, settings)
+    let router = routes(inbox, subscriptions, sessions, desk, gate, readiness, settings)
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Problem::UnknownPath)
@@ -103,10 +107,12 @@ fn routes(
     subscriptions: Subscriptions,
     sessions: Sessions,
     desk: Desk,
+    gate: &Gate,
     readiness: watch::Receiver<Readiness>,
     settings: &Settings,
 ) -> Routes {
-    [
+    let everybody = [health::routes(readiness), openapi::routes()].concat();
+    let known = [
         messages::routes(inbox.clone(), settings),
         channels::routes(inbox.channels().clone(), settings),
         lookups::routes(inbox.channels().clone()),
@@ -114,11 +120,10 @@ fn routes(
         notifications::routes(subscriptions.clone(), settings),
         subscriptions::routes(subscriptions, settings),
         sessions::routes(sessions, settings),
-        deliveries::routes(desk, settings),
-        health::routes(readiness),
-        openapi::routes(),
     ]
-    .concat()
+    .concat();
+    let managing = deliveries::routes(desk, settings);
+    [everybody, admitting(known, gate, None), admitting(managing, gate, Some(Right::ManageDeliveries))].concat()
 }
 
 /// An id from the path.
@@ -150,7 +155,12 @@ fn cors(allowed: &[String]) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
         .allow_origin(origins(allowed))
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([header::CONTENT_TYPE, header::IF_MATCH, HeaderName::from_static(notifications::LAST_EVENT_ID)])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            HeaderName::from_static(notifications::LAST_EVENT_ID),
+        ])
         .expose_headers([header::RETRY_AFTER, header::ETAG, header::LOCATION])
         .max_age(Duration::from_secs(60 * 60));
     Some(layer)

@@ -5,10 +5,12 @@
 
 mod request;
 
+use super::admission::Calling;
 use super::problem::{self, Problem};
 use super::{Routes, Settings, query, view};
 use crate::feed::Event;
 use crate::subscriptions::{Reader, Subscriptions};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -32,9 +34,14 @@ pub(super) fn routes(subscriptions: Subscriptions, settings: &Settings) -> Route
     vec![("/v1/notifications", get(notifications).with_state(desk))]
 }
 
-async fn notifications(State(desk): State<Desk>, headers: HeaderMap, query: query::Raw) -> Result<Response, Problem> {
+async fn notifications(
+    State(desk): State<Desk>,
+    Extension(caller): Calling,
+    headers: HeaderMap,
+    query: query::Raw,
+) -> Result<Response, Problem> {
     let request = request::read(query, headers.get(LAST_EVENT_ID), desk.filter_values)?;
-    let reader = desk.subscriptions.subscribe(request).await?;
+    let reader = desk.subscriptions.subscribe_for(caller, request).await?;
     let events = stream::unfold(Some(reader), next);
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),

@@ -13,6 +13,7 @@ pub(super) fn routes() -> Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Gate;
     use crate::delivery::Desk;
     use crate::feed::{self, Feed};
     use crate::http::{Settings, router, routes};
@@ -65,9 +66,11 @@ mod tests {
             delivery_wait: Duration::ZERO,
             reuse: Reuse::Renew,
         };
-        let router = router(inbox.clone(), subscriptions.clone(), sessions.clone(), desk.clone(), ready.clone(), &settings);
+        let gate = Gate::open();
+        let router =
+            router(inbox.clone(), subscriptions.clone(), sessions.clone(), desk.clone(), &gate, ready.clone(), &settings);
         let mut served = Methods::new();
-        for (path, _) in routes(inbox, subscriptions, sessions, desk, ready, &settings) {
+        for (path, _) in routes(inbox, subscriptions, sessions, desk, &gate, ready, &settings) {
             let request = Request::builder().method("TRACE").uri(path.replace(['{', '}'], "")).body(Body::empty()).unwrap();
             let answer = router.clone().oneshot(request).await.unwrap();
             let allow = answer.headers()[header::ALLOW].to_str().unwrap();

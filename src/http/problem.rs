@@ -11,6 +11,9 @@ use serde::Serialize;
 /// Seconds after which a client that met a passing trouble may try again.
 const RETRY_AFTER: &str = "1";
 
+/// How a client may show its key.
+const CHALLENGE: &str = "Bearer realm=\"cim-gateway\"";
+
 /// Why a request gets no answer of its own.
 #[derive(Debug)]
 pub(super) enum Problem {
@@ -47,6 +50,8 @@ impl Problem {
                 Kind::Conflict | Kind::Displaced | Kind::Outdated | Kind::NotAllowed => StatusCode::CONFLICT,
                 Kind::NotFound => StatusCode::NOT_FOUND,
                 Kind::Gone => StatusCode::GONE,
+                Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+                Kind::Forbidden => StatusCode::FORBIDDEN,
                 Kind::Exhausted => StatusCode::TOO_MANY_REQUESTS,
                 Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
                 Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -104,6 +109,7 @@ impl IntoResponse for Problem {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 (status, [(header::RETRY_AFTER, RETRY_AFTER)], body).into_response()
             }
+            StatusCode::UNAUTHORIZED => (status, [(header::WWW_AUTHENTICATE, CHALLENGE)], body).into_response(),
             _ => (status, body).into_response(),
         }
     }

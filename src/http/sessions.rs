@@ -1,13 +1,16 @@
 //! Channel sessions: listed, looked up and ended.
 
+use super::admission::Calling;
 use super::problem::Problem;
 use super::query::{self, Query, excerpt, invalid};
 use super::{Id, Routes, Settings, body, json, read_id, view};
+use crate::auth::Right;
 use crate::error::Error;
 use crate::pb::SessionEndReason;
 use crate::sessions::{Sessions, end_reason};
 use crate::store::{SessionFacts, SessionFilter};
 use crate::wire;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -38,24 +41,26 @@ pub(super) fn routes(sessions: Sessions, settings: &Settings) -> Routes {
     ]
 }
 
-async fn list(State(desk): State<Desk>, query: query::Raw) -> Result<Response, Problem> {
+async fn list(State(desk): State<Desk>, Extension(caller): Calling, query: query::Raw) -> Result<Response, Problem> {
+    caller.may(Right::Read)?;
     let query = Query::read(query, &["serviceIdentifier", "customerId", "conversationId", "active", "pageSize", "pageToken"])?;
     let given = |name| Ok::<_, Error>(query.one(name)?.map(str::to_owned));
-    let filter = SessionFilter {
+    let mut filter = SessionFilter {
         service_identifier: given("serviceIdentifier")?,
         customer_id: given("customerId")?,
         conversation_id: given("conversationId")?,
         active: query.flag("active")?,
     };
+    caller.narrow_to_one("serviceIdentifier", &mut filter.service_identifier)?;
     let size = query.number("pageSize", 1..=desk.largest_page)?.unwrap_or(PAGE.min(desk.largest_page));
     let page = desk.sessions.list(&filter, query.one("pageToken")?, size).await?;
     let sessions = page.sessions.iter().map(Shown::of).collect();
     Ok(json(view::json(&Page { sessions, next_page_token: page.next })))
 }
 
-async fn session(State(desk): State<Desk>, id: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn session(State(desk): State<Desk>, Extension(caller): Calling, id: Id, query: query::Raw) -> Result<Response, Problem> {
     Query::read(query, &[])?;
-    let session = desk.sessions.session(&read_id("sessionId", id)?).await?;
+    let session = desk.sessions.seen(&caller, &read_id("sessionId", id)?).await?;
     Ok(json(view::json(&Shown::of(&session))))
 }
 
@@ -66,11 +71,20 @@ struct End {
     reason: Option<String>,
 }
 
-async fn end(State(desk): State<Desk>, id: Id, query: query::Raw, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn end(
+    State(desk): State<Desk>,
+    Extension(caller): Calling,
+    id: Id,
+    query: query::Raw,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    caller.may(Right::EndSessions)?;
     Query::read(query, &[])?;
     let id = read_id("sessionId", id)?;
     let sent: End = body::parsed(&headers, body, desk.body_timeout, END_BYTES).await?;
     let reason = sent.reason.as_deref().map_or(Ok(SessionEndReason::ForceClosed), reason)?;
+    desk.sessions.seen(&caller, &id).await?;
     let ended = desk.sessions.end(&id, reason).await?;
     Ok(json(view::json(&Ended { session: Shown::of(&ended.session), already_ended: ended.notice.is_none() })))
 }

@@ -1,12 +1,15 @@
 //! Named subscriptions: acknowledged, listed and deleted.
 
+use super::admission::Calling;
 use super::problem::Problem;
 use super::query::{self, Query, invalid};
 use super::{Id, Routes, Settings, body, json, read_id, view};
+use crate::auth::Right;
 use crate::error::Error;
 use crate::store::Cursor;
 use crate::subscriptions::{Listed, Subscriptions};
 use crate::wire;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -37,7 +40,8 @@ pub(super) fn routes(subscriptions: Subscriptions, settings: &Settings) -> Route
     ]
 }
 
-async fn list(State(desk): State<Desk>, query: query::Raw) -> Result<Response, Problem> {
+async fn list(State(desk): State<Desk>, Extension(caller): Calling, query: query::Raw) -> Result<Response, Problem> {
+    caller.may(Right::ManageSubscriptions)?;
     let query = Query::read(query, &["pageSize", "pageToken"])?;
     let size = query.number("pageSize", 1..=desk.largest_page)?.unwrap_or(PAGE.min(desk.largest_page));
     let page = desk.subscriptions.list(query.one("pageToken")?, size);
@@ -45,7 +49,8 @@ async fn list(State(desk): State<Desk>, query: query::Raw) -> Result<Response, P
     Ok(json(view::json(&Page { subscriptions, next_page_token: page.next })))
 }
 
-async fn forget(State(desk): State<Desk>, name: Id, query: query::Raw) -> Result<Response, Problem> {
+async fn forget(State(desk): State<Desk>, Extension(caller): Calling, name: Id, query: query::Raw) -> Result<Response, Problem> {
+    caller.may(Right::ManageSubscriptions)?;
     Query::read(query, &[])?;
     desk.subscriptions.delete(&read_id("subscription", name)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -61,6 +66,7 @@ struct Acknowledgement {
 
 async fn acknowledge(
     State(desk): State<Desk>,
+    Extension(caller): Calling,
     name: Id,
     query: query::Raw,
     headers: HeaderMap,
@@ -68,6 +74,8 @@ async fn acknowledge(
 ) -> Result<Response, Problem> {
     Query::read(query, &[])?;
     let name = read_id("subscription", name)?;
+    caller.may(Right::Read)?;
+    caller.may_use_subscription(&name)?;
     let sent = body::json(
         &headers,
         body,

@@ -1,11 +1,10 @@
-//! A socket that guards the two ends of a connection, where HTTP itself sets no limits of time.
+//! A socket, in TLS or not, that guards the two ends of a connection, where HTTP itself sets no limits of time.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// Longest that a client is given to take the last answer and close.
@@ -17,26 +16,26 @@ const PREFACE: usize = 24;
 /// A client's socket. A client that never begins to speak is cut off; one that still sends when it is answered gets to read the
 /// answer, because what it sends is read and dropped for a while: to close with unread bytes would take the answer back.
 #[derive(Debug)]
-pub(super) struct Lingering {
-    socket: TcpStream,
+pub(super) struct Lingering<S> {
+    socket: S,
     /// Set until the client has begun.
     opening: Option<Pin<Box<Sleep>>>,
     heard: usize,
     closing: Option<Pin<Box<Sleep>>>,
 }
 
-impl Lingering {
+impl<S: Unpin> Lingering<S> {
     /// A fresh connection, on which the client has to begin within `opening`.
-    pub(super) fn new(socket: TcpStream, opening: Duration) -> Self {
+    pub(super) fn new(socket: S, opening: Duration) -> Self {
         Self { socket, opening: Some(Box::pin(tokio::time::sleep(opening))), heard: 0, closing: None }
     }
 
-    fn socket(&mut self) -> Pin<&mut TcpStream> {
+    fn socket(&mut self) -> Pin<&mut S> {
         Pin::new(&mut self.socket)
     }
 }
 
-impl AsyncRead for Lingering {
+impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = self.socket().poll_read(cx, buf);
@@ -54,7 +53,7 @@ impl AsyncRead for Lingering {
     }
 }
 
-impl AsyncWrite for Lingering {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.opening = None;
         self.socket().poll_write(cx, buf)

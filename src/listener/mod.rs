@@ -1,6 +1,9 @@
 //! Serves a router on a listener: the one accept loop of both faces, with the limits that keep one client from harming others.
 
 mod lingering;
+mod tls;
+
+pub use tls::{Pem, SetupError, Tls};
 
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -11,9 +14,11 @@ use std::borrow::Borrow;
 use std::io::ErrorKind::{ConnectionAborted, ConnectionReset};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Most bytes of a response that wait for a client to take them, whatever window it opens: a page of a stream, not its backlog.
@@ -45,13 +50,19 @@ pub struct Settings {
     pub keepalive_timeout: Duration,
 }
 
-/// Serves `router` to whoever connects to `listener`, over HTTP/1.1 and HTTP/2.
+/// Serves `router` to whoever connects to `listener`, over HTTP/1.1 and HTTP/2, in TLS if there is some.
 ///
 /// When `shutdown` is cancelled it accepts nobody any more, lets every request in flight finish and returns. Dropping the future cuts
 /// what is still in flight.
 ///
 /// The listener may be lent: then it accepts again for whoever serves on it next.
-pub async fn serve(listener: impl Borrow<TcpListener>, router: Router, settings: Settings, shutdown: CancellationToken) {
+pub async fn serve(
+    listener: impl Borrow<TcpListener>,
+    tls: Option<Tls>,
+    router: Router,
+    settings: Settings,
+    shutdown: CancellationToken,
+) {
     let http = builder(settings);
     let places = Arc::new(Semaphore::new(settings.max_connections));
     let mut connections = JoinSet::new();
@@ -65,9 +76,11 @@ pub async fn serve(listener: impl Borrow<TcpListener>, router: Router, settings:
             }
             accepted = accept(listener.borrow(), &places) => accepted,
         };
-        let socket = Lingering::new(socket, settings.header_timeout);
-        let connection = Connection { http: http.clone(), router: router.clone(), shutdown: shutdown.clone(), _place: place };
-        connections.spawn(connection.serve(socket));
+        let opening = settings.header_timeout;
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let connection =
+            Connection { http: http.clone(), router: router.clone(), opening, shutdown: shutdown.clone(), _place: place };
+        connections.spawn(connection.open(socket, acceptor));
     }
     drop(listener);
     while let Some(ended) = connections.join_next().await {
@@ -122,12 +135,28 @@ fn report(ended: Result<(), JoinError>) {
 struct Connection {
     http: Builder<TokioExecutor>,
     router: Router,
+    /// Longest that a client may take to begin to speak, and to agree on TLS before.
+    opening: Duration,
     shutdown: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    async fn serve(self, socket: Lingering) {
+    async fn open(self, socket: TcpStream, tls: Option<TlsAcceptor>) {
+        let Some(tls) = tls else { return self.serve(socket).await };
+        let agreed = tokio::select! {
+            agreed = tokio::time::timeout(self.opening, tls.accept(socket)) => agreed,
+            () = self.shutdown.cancelled() => return,
+        };
+        match agreed {
+            Ok(Ok(socket)) => self.serve(socket).await,
+            Ok(Err(error)) => tracing::debug!(error = &error as &dyn std::error::Error, "a client does not agree on TLS"),
+            Err(_) => tracing::debug!("a client takes too long to agree on TLS"),
+        }
+    }
+
+    async fn serve(self, socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let socket = Lingering::new(socket, self.opening);
         let connection = self.http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(self.router));
         tokio::pin!(connection);
         let served = tokio::select! {

@@ -1,6 +1,7 @@
 //! Looking after sessions: listing them, looking one up, ending one.
 
 use super::ending;
+use crate::auth::Caller;
 use crate::channels::Channels;
 use crate::error::Error;
 use crate::pb;
@@ -52,6 +53,13 @@ impl Sessions {
     /// The session of this id.
     pub async fn session(&self, id: &str) -> Result<SessionFacts, Error> {
         self.store.session(id).await?.ok_or_else(|| Error::SessionNotFound { id: id.to_owned() })
+    }
+
+    /// The same, if the caller may know of it; for any other there is none.
+    pub async fn seen(&self, caller: &Caller, id: &str) -> Result<SessionFacts, Error> {
+        let known = self.session(id).await?;
+        caller.must_see(&known.session.service_identifier, || Error::SessionNotFound { id: id.to_owned() })?;
+        Ok(known)
     }
 
     /// Ends a session for `reason`, and tells both sides; durably, when this returns. One that has ended stays as it is.

@@ -1,6 +1,7 @@
 //! One reader, with or without a name.
 
 use super::{Name, Names};
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::feed::{Event, Subscription};
 use parking_lot::Mutex;
@@ -12,11 +13,17 @@ use tokio::sync::oneshot;
 pub struct Reader {
     subscription: Subscription,
     attachment: Option<Attachment>,
+    caller: Caller,
 }
 
 impl Reader {
-    pub(super) const fn new(subscription: Subscription, attachment: Option<Attachment>) -> Self {
-        Self { subscription, attachment }
+    pub(super) fn new(subscription: Subscription, attachment: Option<Attachment>) -> Self {
+        Self { subscription, attachment, caller: Caller::anybody() }
+    }
+
+    /// The same, for as long as the caller's key is good.
+    pub(super) fn of(self, caller: Caller) -> Self {
+        Self { caller, ..self }
     }
 
     /// The number to acknowledge with; none without a name.
@@ -28,10 +35,17 @@ impl Reader {
     ///
     /// Dropping the future loses nothing: the event comes with the next call.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        let Some(attachment) = &mut self.attachment else { return self.subscription.next().await };
+        let attachment = self.attachment.as_mut();
+        let taken_over = async {
+            match attachment {
+                Some(attachment) => (&mut attachment.ended).await.unwrap_or(Error::ShuttingDown),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            why = &mut attachment.ended => Err(why.unwrap_or(Error::ShuttingDown)),
+            why = taken_over => Err(why),
+            why = self.caller.revoked() => Err(why),
             event = self.subscription.next() => event,
         }
     }

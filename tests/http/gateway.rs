@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use cim_gateway::app;
+use cim_gateway::auth::Gate;
 use cim_gateway::channels::{self, Channels};
 use cim_gateway::config::Config;
 use cim_gateway::delivery::Dispatcher;
@@ -119,11 +120,11 @@ impl Gateway {
         let (subscriptions, writer) = opened.unwrap();
         tokio::spawn(writer.run());
         let (readiness, ready) = watch::channel(Readiness::Ready);
-        let router = http::router(inbox, subscriptions, Sessions::new(store), dispatcher.desk(), ready, &settings);
+        let router = http::router(inbox, subscriptions, Sessions::new(store), dispatcher.desk(), &Gate::open(), ready, &settings);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let until = shutdown.clone();
-        let served = tokio::spawn(listener::serve(listener, router, connections, until));
+        let served = tokio::spawn(listener::serve(listener, None, router, connections, until));
         (Self { address, readiness, shutdown, served }, dispatcher)
     }
 

@@ -38,7 +38,11 @@ async fn an_allowed_origin_may_post_and_listen_and_change_channels() {
         let answer = client.ask("OPTIONS", path, &preflight(method)).await;
         assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(ORIGIN)), "{path}");
         assert!(answer.header("access-control-allow-methods").unwrap().contains(method), "{path}");
-        assert_eq!(answer.header("access-control-allow-headers"), Some("content-type,if-match,last-event-id"), "{path}");
+        assert_eq!(
+            answer.header("access-control-allow-headers"),
+            Some("authorization,content-type,if-match,last-event-id"),
+            "{path}"
+        );
     }
     let answer = client.ask("GET", "/v1/messages/none", &format!("origin: {ORIGIN}\r\n")).await;
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (404, Some(ORIGIN)));

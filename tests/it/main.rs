@@ -1,5 +1,6 @@
 //! The whole gateway from outside: every test starts one on ports of its own and speaks to it as clients do.
 
+mod auth;
 mod bad_input;
 mod browsers;
 mod bulk;
@@ -17,3 +18,4 @@ mod sessions;
 mod shutdown;
 mod subscribe;
 mod support;
+mod tls;

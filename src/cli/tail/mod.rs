@@ -3,15 +3,19 @@
 mod line;
 mod select;
 
-use super::{failure::Failure, output, server::Server, status};
-use cim_gateway::pb::message_service_client::MessageServiceClient;
+use super::{
+    failure::Failure,
+    output,
+    server::{Messages, Server},
+    status,
+};
 use cim_gateway::pb::subscribe_notifications_response::Event;
 use cim_gateway::pb::{NotificationFilter, SubscribeNotificationsRequest};
 use clap::Args;
 use line::Style;
 use select::{Selection, Start};
 use std::{env, io, io::IsTerminal as _, time::Duration};
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 /// Waits between attempts to reconnect: the first, and the longest to which they double.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -105,7 +109,7 @@ impl Watch {
     }
 
     /// Prints what comes until the connection is over.
-    async fn follow(&mut self, mut client: MessageServiceClient<Channel>) -> Ended {
+    async fn follow(&mut self, mut client: Messages) -> Ended {
         let request = SubscribeNotificationsRequest {
             filter: Some(self.filter.clone()),
             start: Some(self.start.clone().into()),

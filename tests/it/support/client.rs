@@ -108,7 +108,7 @@ impl Client {
     pub async fn try_subscribe(&self, request: SubscribeNotificationsRequest) -> Result<Events, Status> {
         let mut calls = self.calls.clone();
         let stream = soon("a subscription", calls.subscribe_notifications(request)).await?.into_inner();
-        let mut events = Events { stream, start: String::new(), generation: 0 };
+        let mut events = Events::of(stream);
         match events.next().await? {
             Event::Heartbeat(heartbeat) => (events.start, events.generation) = (heartbeat.cursor, heartbeat.generation),
             Event::Notification(notification) => panic!("a heartbeat comes first, not {notification:?}"),
@@ -133,6 +133,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// Those of a stream of which nothing was heard yet.
+    pub fn of(stream: Streaming<SubscribeNotificationsResponse>) -> Self {
+        Self { stream, start: String::new(), generation: 0 }
+    }
+
     /// The next event.
     pub async fn next(&mut self) -> Result<Event, Status> {
         let response = soon("the next event of a subscription", self.stream.message()).await?;

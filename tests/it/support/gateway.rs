@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 #[derive(Debug)]
 pub struct Gateway {
     pub grpc: SocketAddr,
+    pub http: SocketAddr,
     stop: DropGuard,
     served: JoinHandle<Result<(), app::Error>>,
     /// Where it keeps its messages, unless it was told where.
@@ -43,9 +44,10 @@ impl Settings {
         let config = Config::load(None, variables).unwrap_or_else(|error| panic!("{error}"));
         let gateway = app::Gateway::bind(config).await.expect("port 0 is free");
         let grpc = gateway.grpc_address().expect("a bound listener has an address");
+        let http = gateway.http_address().expect("a bound listener has an address");
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.serve(stop.clone().cancelled_owned()));
-        Gateway { grpc, stop: stop.drop_guard(), served, folder }
+        Gateway { grpc, http, stop: stop.drop_guard(), served, folder }
     }
 }
 

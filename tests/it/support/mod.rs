@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod gateway;
+pub mod http;
 pub mod messages;
 pub mod process;
 pub mod proxy;
