@@ -33,9 +33,23 @@ type Connector struct {
 	channel string
 }
 
-func dial(address, channel string) (*Connector, error) {
+// apiKey is shown with every call, if there is one.
+type apiKey string
+
+func (k apiKey) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	if k == "" {
+		return nil, nil
+	}
+	return map[string]string{"authorization": "Bearer " + string(k)}, nil
+}
+
+// RequireTransportSecurity lets the key go to a gateway that is called by http://.
+func (apiKey) RequireTransportSecurity() bool { return false }
+
+func dial(address, key, channel string) (*Connector, error) {
 	connection, err := grpc.NewClient(address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithPerRPCCredentials(apiKey(key)),
 		grpc.WithDefaultServiceConfig(retries),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second}),

@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string) error {
 	count := flags.Int("count", 0, "end after `N` messages; else never")
 	flags.Parse(args[1:])
 
-	connector, err := dial(strings.TrimPrefix(*server, "http://"), *channel)
+	connector, err := dial(strings.TrimPrefix(*server, "http://"), env("CIM_API_KEY", ""), *channel)
 	if err != nil {
 		return err
 	}

@@ -52,15 +52,15 @@ def sender(kind: str) -> dict:
 class Connector:
     """One channel's connector."""
 
-    def __init__(self, server: str, channel: str):
+    def __init__(self, server: str, api_key: str, channel: str):
         self.server = server.rstrip("/")
+        self.headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.channel = channel
 
     def send(self, message: dict) -> dict:
         """Posts a message. One whose outcome is unknown is posted again: it has an id, so the gateway stores it once."""
-        request = urllib.request.Request(
-            f"{self.server}/ccm/message/receive", json.dumps(message).encode(), {"Content-Type": "application/json"}
-        )
+        headers = {"Content-Type": "application/json", **self.headers}
+        request = urllib.request.Request(f"{self.server}/ccm/message/receive", json.dumps(message).encode(), headers)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
@@ -81,8 +81,9 @@ class Connector:
             if after:
                 query["after"] = after
             url = f"{self.server}/v1/notifications?{urllib.parse.urlencode(query)}"
+            request = urllib.request.Request(url, headers=self.headers)
             try:
-                with urllib.request.urlopen(url, timeout=SILENCE) as stream:
+                with urllib.request.urlopen(request, timeout=SILENCE) as stream:
                     for name, data in events(stream):
                         if name == "heartbeat":
                             report("heartbeat", cursor=data["cursor"])
@@ -199,7 +200,7 @@ def main() -> None:
 
     options = parser.parse_args()
     try:
-        options.run(Connector(options.server, options.channel), options)
+        options.run(Connector(options.server, os.environ.get("CIM_API_KEY", ""), options.channel), options)
     except urllib.error.HTTPError as error:
         sys.exit(f"{options.server}: {error}: {error.read().decode(errors='replace')}")
     except OSError as error:

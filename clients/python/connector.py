@@ -100,12 +100,14 @@ def sender(kind: header.SenderType) -> header.Sender:
 class Connector:
     """One channel's connector."""
 
-    def __init__(self, server: str, channel: str):
+    def __init__(self, server: str, api_key: str, channel: str):
         self.stub = MessageServiceStub(grpc.insecure_channel(server.removeprefix("http://"), OPTIONS))
+        self.metadata = [("authorization", f"Bearer {api_key}")] if api_key else []
         self.channel = channel
 
     def send(self, sent: message.CimMessage) -> service.SendMessageResponse:
-        return self.stub.SendMessage(service.SendMessageRequest(message=sent), timeout=30, wait_for_ready=True)
+        request = service.SendMessageRequest(message=sent)
+        return self.stub.SendMessage(request, timeout=30, metadata=self.metadata, wait_for_ready=True)
 
     def follow(self, after: str, **selected) -> Iterator[service.AcceptedMessage]:
         """Every accepted message of the channel after a cursor, over any number of connections."""
@@ -114,7 +116,7 @@ class Connector:
             # Without a cursor, oneof `start` stays unset: what is accepted from now on.
             request = service.SubscribeNotificationsRequest(filter=selection, after_cursor=after or None)
             try:
-                for response in self.stub.SubscribeNotifications(request, wait_for_ready=True):
+                for response in self.stub.SubscribeNotifications(request, metadata=self.metadata, wait_for_ready=True):
                     if response.HasField("heartbeat"):
                         report("heartbeat", cursor=response.heartbeat.cursor)
                         after = response.heartbeat.cursor
@@ -218,7 +220,7 @@ def main() -> None:
 
     options = parser.parse_args()
     try:
-        options.run(Connector(options.server, options.channel), options)
+        options.run(Connector(options.server, os.environ.get("CIM_API_KEY", ""), options.channel), options)
     except grpc.RpcError as error:
         sys.exit(f"{options.server}: {error.code().name}: {error.details()}")
     except KeyboardInterrupt:

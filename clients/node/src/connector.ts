@@ -37,6 +37,7 @@ export class Connector {
 
   constructor(
     server: string,
+    readonly apiKey: string,
     readonly channel: string,
   ) {
     this.#client = new MessageClient(server.replace(/^http:\/\//, ""), credentials.createInsecure(), {
@@ -53,7 +54,7 @@ export class Connector {
     return new Promise((resolve, reject) => {
       this.#client["sendMessage"]!(
         { message },
-        waitForReady(),
+        this.#metadata(),
         { deadline: Date.now() + 30_000 },
         (error: ServiceError | null, answer: SendMessageResponse) => (error ? reject(error) : resolve(answer)),
       );
@@ -67,7 +68,7 @@ export class Connector {
       // Without a start: what is accepted from now on.
       const start = after ? { case: "afterCursor", value: after } : { case: undefined };
       const stream: ClientReadableStream<SubscribeNotificationsResponse> =
-        this.#client["subscribeNotifications"]!({ filter, start }, waitForReady());
+        this.#client["subscribeNotifications"]!({ filter, start }, this.#metadata());
       try {
         for await (const { event } of stream as AsyncIterable<SubscribeNotificationsResponse>) {
           if (event.case === "heartbeat") {
@@ -87,8 +88,10 @@ export class Connector {
       }
     }
   }
-}
 
-function waitForReady(): Metadata {
-  return new Metadata({ waitForReady: true });
+  #metadata(): Metadata {
+    const metadata = new Metadata({ waitForReady: true });
+    if (this.apiKey) metadata.set("authorization", `Bearer ${this.apiKey}`);
+    return metadata;
+  }
 }

@@ -59,7 +59,7 @@ if (!command) {
   console.error(usage);
   process.exit(64);
 }
-const connector = new Connector(options.server, options.channel);
+const connector = new Connector(options.server, process.env.CIM_API_KEY ?? "", options.channel);
 try {
   await command(connector);
 } catch (error) {

@@ -7,9 +7,12 @@ use crate::pb::{
     AcceptedMessage, CimMessage, NotificationFilter, SendMessageRequest, SendMessageResponse, SubscribeNotificationsRequest,
 };
 use crate::report;
-use std::error::Error as _;
+use std::error::Error;
 use std::ops::ControlFlow;
 use std::time::Duration;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
@@ -19,16 +22,31 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often a message is sent whose outcome is unknown.
 const ATTEMPTS: usize = 20;
 
+/// Shows the API key with every call, if there is one.
+#[derive(Clone)]
+struct ShowKey(Option<AsciiMetadataValue>);
+
+impl Interceptor for ShowKey {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(bearer) = &self.0 {
+            request.metadata_mut().insert("authorization", bearer.clone());
+        }
+        Ok(request)
+    }
+}
+
 pub(crate) struct Connector {
-    client: MessageServiceClient<Channel>,
+    client: MessageServiceClient<InterceptedService<Channel, ShowKey>>,
     channel: String,
 }
 
 impl Connector {
     /// Connects when the first call is made, and again whenever the connection is lost.
-    pub(crate) fn new(server: &str, channel: &str) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn new(server: &str, api_key: &str, channel: &str) -> Result<Self, Box<dyn Error>> {
         let endpoint = Endpoint::from_shared(server.to_owned())?.http2_keep_alive_interval(Duration::from_secs(30));
-        Ok(Self { client: MessageServiceClient::new(endpoint.connect_lazy()), channel: channel.to_owned() })
+        let bearer = if api_key.is_empty() { None } else { Some(format!("Bearer {api_key}").parse()?) };
+        let client = MessageServiceClient::with_interceptor(endpoint.connect_lazy(), ShowKey(bearer));
+        Ok(Self { client, channel: channel.to_owned() })
     }
 
     /// Hands a message to the gateway. One whose outcome is unknown is sent again: it has an id, so the gateway stores it once.

@@ -12,6 +12,7 @@ mod pb {
 
 use clap::{Args, Parser, ValueEnum};
 use connector::Connector;
+use std::env;
 use std::error::Error;
 use std::ops::ControlFlow;
 
@@ -55,6 +56,12 @@ struct Common {
     channel: String,
 }
 
+impl Common {
+    fn connect(&self) -> Result<Connector, Box<dyn Error>> {
+        Connector::new(&self.server, &env::var("CIM_API_KEY").unwrap_or_default(), &self.channel)
+    }
+}
+
 #[derive(Args)]
 struct Reading {
     /// Where to go on; else from now on
@@ -85,14 +92,14 @@ async fn send(common: &Common, customer: &str, sender: Speaker) -> Result<(), Bo
         Speaker::Connector => pb::SenderType::Connector,
         Speaker::Bot => pb::SenderType::Bot,
     };
-    let connector = Connector::new(&common.server, &common.channel)?;
+    let connector = common.connect()?;
     let answer = connector.send(messages::message(sender, &common.channel, customer)).await?;
     report::sent(&answer);
     Ok(())
 }
 
 async fn follow(common: &Common, reading: Reading) -> Result<(), Box<dyn Error>> {
-    let connector = Connector::new(&common.server, &common.channel)?;
+    let connector = common.connect()?;
     let mut seen = 0;
     let read = async |accepted: pb::AcceptedMessage| {
         report::message(&accepted);
@@ -104,7 +111,7 @@ async fn follow(common: &Common, reading: Reading) -> Result<(), Box<dyn Error>>
 
 /// Where a real connector hands the message to its channel, and reports what the channel says.
 async fn answer(common: &Common, reading: Reading) -> Result<(), Box<dyn Error>> {
-    let connector = Connector::new(&common.server, &common.channel)?;
+    let connector = common.connect()?;
     let for_customers = pb::NotificationFilter { audiences: vec![pb::Audience::Customer.into()], ..Default::default() };
     let mut answered = 0;
     let read = async |accepted: pb::AcceptedMessage| {

@@ -3,8 +3,10 @@ package org.cimgateway.connector;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import io.grpc.stub.MetadataUtils;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
@@ -34,15 +36,25 @@ final class Connector implements AutoCloseable {
     private final ManagedChannel channel;
     private final MessageServiceGrpc.MessageServiceBlockingStub stub;
 
-    Connector(String server, String channelId) {
+    Connector(String server, String apiKey, String channelId) {
         this.channelId = channelId;
         String address = server.replaceFirst("^http://", "");
         channel = Grpc.newChannelBuilder(address, InsecureChannelCredentials.create())
                 .defaultServiceConfig(RETRIES)
                 .enableRetry()
                 .keepAliveTime(30, TimeUnit.SECONDS)
+                .intercept(MetadataUtils.newAttachHeadersInterceptor(credentials(apiKey)))
                 .build();
         stub = MessageServiceGrpc.newBlockingStub(channel).withWaitForReady();
+    }
+
+    /** What every call shows: the API key, if there is one. */
+    private static Metadata credentials(String apiKey) {
+        Metadata headers = new Metadata();
+        if (!apiKey.isEmpty()) {
+            headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + apiKey);
+        }
+        return headers;
     }
 
     SendMessageResponse send(CimMessage message) {

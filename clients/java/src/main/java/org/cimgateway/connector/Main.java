@@ -33,7 +33,7 @@ public final class Main {
         String channel;
 
         Connector connect() {
-            return new Connector(server, channel);
+            return new Connector(server, System.getenv().getOrDefault("CIM_API_KEY", ""), channel);
         }
     }
 
