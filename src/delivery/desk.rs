@@ -1,22 +1,20 @@
 //! The desk: shows deliveries that are not settled, and takes decisions about them.
 
+mod bulk;
+
+pub use bulk::{AT_ONCE, Which};
+
 use super::lanes::is_held;
 use crate::error::Error;
 use crate::pb::store::{self, Attempt, DeliveryState, Entry};
 use crate::store::{
-    AppendError, Deliveries, Delivery, DeliveryId, DeliveryName, Facts, Progress, Store, Stored, Wanted, accepted_at, message_of,
+    AppendError, Deliveries, Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Store, Stored, Wanted, message_of,
 };
 use crate::timeline::attempts;
 use crate::violation::Violations;
-use prost_types::Timestamp;
+use std::slice;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-
-/// Most dead letters that are redriven at once.
-pub const REDRIVEN: usize = 1000;
-
-/// Deliveries that are read from the store at once.
-const PAGE: usize = 500;
 
 /// A delivery and the entry that has its message; none if the log has let go of it.
 #[derive(Debug, Clone)]
@@ -48,17 +46,6 @@ pub struct DeliveryPage {
     pub next: Option<String>,
 }
 
-/// Which dead letters are redriven.
-#[derive(Debug, Clone, Default)]
-pub struct Which {
-    /// Those of this channel.
-    pub channel_id: Option<String>,
-    /// Those whose message was accepted then or later.
-    pub since: Option<Timestamp>,
-    /// Those whose message was accepted before.
-    pub before: Option<Timestamp>,
-}
-
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Desk {
@@ -69,8 +56,8 @@ pub struct Desk {
 /// What somebody has decided at the desk.
 #[derive(Debug)]
 pub(super) enum Ruling {
-    /// A delivery is discarded.
-    Discarded(Delivery),
+    /// These deliveries are discarded.
+    Discarded(Vec<Delivery>),
     /// Nothing is held any more.
     Released,
 }
@@ -149,42 +136,6 @@ impl Desk {
         }
     }
 
-    /// Redrives dead letters, oldest first, at most [`REDRIVEN`]; how many, and whether there may be more.
-    pub async fn redrive_all(&self, which: &Which) -> Result<(usize, bool), Error> {
-        // What becomes a dead letter meanwhile is not redriven once more.
-        let end = DeliveryId::last_of(self.store.span().end);
-        let (mut after, mut redriven) = (DeliveryId::NONE, 0);
-        loop {
-            let Deliveries { found, reached } = self.store.deliveries(after, Wanted::Dead, PAGE).await?;
-            for dead in found {
-                if redriven == REDRIVEN {
-                    return Ok((redriven, true));
-                }
-                if dead.id <= end && self.is_meant(&dead, which).await? {
-                    redriven += usize::from(self.redrive_one(dead).await?.is_some());
-                }
-            }
-            if reached >= end || reached <= after {
-                return Ok((redriven, false));
-            }
-            after = reached;
-        }
-    }
-
-    async fn is_meant(&self, dead: &Delivery, which: &Which) -> Result<bool, Error> {
-        if which.channel_id.as_ref().is_some_and(|id| *id != dead.channel_id) {
-            return Ok(false);
-        }
-        if which.since.is_none() && which.before.is_none() {
-            return Ok(true);
-        }
-        let Some(stored) = self.store.entry(dead.message).await? else { return Ok(false) };
-        let key = |time: &Timestamp| (time.seconds, time.nanos);
-        let at = accepted_at(&stored.entry).as_ref().map(key);
-        let since = which.since.as_ref().is_none_or(|since| at >= Some(key(since)));
-        Ok(since && which.before.as_ref().is_none_or(|before| at < Some(key(before))))
-    }
-
     /// None if it is no dead letter any more.
     async fn redrive_one(&self, dead: Delivery) -> Result<Option<Delivery>, Error> {
         let planned = Delivery { progress: Progress::PLANNED, ..dead.clone() };
@@ -193,21 +144,41 @@ impl Desk {
             delivery_steps: vec![discarded(&dead)],
             ..Entry::default()
         };
-        let is_dead =
-            |facts: &dyn Facts| facts.delivery(dead.id).is_some_and(|delivery| delivery.progress.state == DeliveryState::Failed);
-        let Some(stored) = self.append(entry, is_dead).await? else { return Ok(None) };
-        Ok(Some(Delivery { id: DeliveryId { planned_at: stored.position, ..dead.id }, ..planned }))
+        let is_dead = |facts: &dyn Facts| {
+            let now = facts.delivery(dead.id);
+            now.is_some_and(|delivery| delivery.progress.state == DeliveryState::Failed)
+        };
+        let stored = self.append(|facts| if is_dead(facts) { vec![entry] } else { Vec::new() }).await?;
+        let redriven = stored.first().map(|stored| DeliveryId { planned_at: stored.position, ..dead.id });
+        Ok(redriven.map(|id| Delivery { id, ..planned }))
     }
 
     /// Settles a delivery: it is not delivered any more.
     pub async fn discard(&self, id: &str) -> Result<(), Error> {
         let delivery = self.find(id).await?;
-        let entry = Entry { delivery_steps: vec![discarded(&delivery)], ..Entry::default() };
-        let appended = self.append(entry, |facts| facts.delivery(delivery.id).is_some()).await?;
-        // Whoever was faster has settled it.
-        appended.ok_or_else(|| Error::DeliveryNotFound { id: id.to_owned() })?;
-        let _stopped = self.rulings.send(Ruling::Discarded(delivery));
-        Ok(())
+        match self.discard_those(slice::from_ref(&delivery), |_| true).await? {
+            // Whoever was faster has settled it.
+            0 => Err(Error::DeliveryNotFound { id: id.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Settles deliveries with one write, as far as they are open or dead letters still, and `meant`; how many.
+    async fn discard_those(
+        &self,
+        deliveries: &[Delivery],
+        meant: impl Fn(&Delivery) -> bool + Send + Sync,
+    ) -> Result<usize, Error> {
+        let mut settled = Vec::new();
+        let make = |facts: &dyn Facts| -> Frame {
+            settled.extend(deliveries.iter().filter_map(|delivery| facts.delivery(delivery.id)).filter(&meant));
+            settled.iter().map(|now| Entry { delivery_steps: vec![discarded(now)], ..Entry::default() }).collect()
+        };
+        self.append(make).await?;
+        let count = settled.len();
+        // All at once: one that is next in its lane would go out before it is heard that it is discarded, too.
+        let _stopped = self.rulings.send(Ruling::Discarded(settled));
+        Ok(count)
     }
 
     /// Lets everything that is held go on, durably. A repeat does nothing.
@@ -217,12 +188,13 @@ impl Desk {
         Ok(())
     }
 
-    /// Appends an entry if that still holds; none if it does not.
-    async fn append(&self, entry: Entry, holds: impl Fn(&dyn Facts) -> bool + Send + Sync) -> Result<Option<Stored>, Error> {
-        let stage = Box::new(|facts: &dyn Facts| if holds(facts) { Ok(vec![entry]) } else { Err(Violations::default()) });
+    /// Appends the frame that `make` makes, unless it is empty.
+    async fn append(&self, make: impl FnOnce(&dyn Facts) -> Frame + Send) -> Result<Vec<Stored>, Error> {
+        let stage =
+            Box::new(|facts: &dyn Facts| Some(make(facts)).filter(|frame| !frame.is_empty()).ok_or_else(Violations::default));
         match self.store.append(None, stage).await {
-            Ok(frame) => Ok(frame.into_iter().next()),
-            Err(AppendError::Refused(_)) => Ok(None),
+            Ok(frame) => Ok(frame),
+            Err(AppendError::Refused(_)) => Ok(Vec::new()),
             Err(AppendError::Store(error)) => Err(error.into()),
         }
     }
@@ -239,6 +211,7 @@ fn page_end(token: &str) -> Result<DeliveryId, Error> {
     name.map(|name| name.id).map_err(|error| Error::InvalidRequest { field: "page_token", problem: error.to_string() })
 }
 
+/// The step that discards a delivery.
 fn discarded(delivery: &Delivery) -> store::DeliveryStep {
     Progress { state: DeliveryState::Discarded, due: 0, ..delivery.progress }.to_pb(delivery.id)
 }

@@ -112,9 +112,11 @@ impl Dispatcher {
                     }
                 }
                 Some(ruling) = self.rulings.recv() => match ruling {
-                    Ruling::Discarded(delivery) => {
-                        self.waiters.not_soon(delivery.id.planned_at);
-                        self.lanes.withdraw(&delivery, Instant::now());
+                    Ruling::Discarded(deliveries) => {
+                        for delivery in deliveries {
+                            self.waiters.not_soon(delivery.id.planned_at);
+                            self.lanes.withdraw(&delivery, Instant::now());
+                        }
                     }
                     Ruling::Released => self.lanes.release(Instant::now()),
                 },

@@ -27,7 +27,7 @@ mod schedule;
 mod verdict;
 
 pub use configurations::Configurations;
-pub use desk::{DeliveryPage, Desk, REDRIVEN, Shown, Which};
+pub use desk::{AT_ONCE, DeliveryPage, Desk, Shown, Which};
 pub use dispatcher::Dispatcher;
 
 use breaker::BreakerRules;

@@ -10,6 +10,7 @@ use crate::pb;
 use crate::pb::delivery_service_server::DeliveryService;
 use crate::pb::store::{self, Endpoint};
 use crate::store::{accepted_at, clock};
+use prost_types::Timestamp;
 use std::time::Duration;
 use tonic::{Request, Response, Status};
 
@@ -50,6 +51,28 @@ fn wanted(state: i32) -> Result<Option<store::DeliveryState>, Error> {
         }
         Err(_) => Err(Error::InvalidRequest { field: "state", problem: format!("has no value {state}") }),
     }
+}
+
+/// The states that are to be discarded.
+fn discardable(states: &[i32]) -> Result<Vec<pb::DiscardableState>, Error> {
+    let state = |state: &i32| match pb::DiscardableState::try_from(*state) {
+        Ok(pb::DiscardableState::Unspecified) => {
+            Err(Error::InvalidRequest { field: "states", problem: "needs one of HELD, OPEN, DEAD, found none".into() })
+        }
+        Ok(state) => Ok(state),
+        Err(_) => Err(Error::InvalidRequest { field: "states", problem: format!("has no value {state}") }),
+    };
+    states.iter().map(state).collect()
+}
+
+/// Which deliveries are meant.
+fn which(channel_id: &str, since: Option<Timestamp>, before: Option<Timestamp>) -> Which {
+    Which { channel_id: given(channel_id).map(str::to_owned), since, before }
+}
+
+/// How many deliveries there were.
+fn count(deliveries: usize) -> u32 {
+    u32::try_from(deliveries).unwrap_or(u32::MAX)
 }
 
 /// A delivery as clients see it.
@@ -113,10 +136,9 @@ impl DeliveryService for Deliveries {
         request: Request<pb::RedriveDeliveriesRequest>,
     ) -> Result<Response<pb::RedriveDeliveriesResponse>, Status> {
         let pb::RedriveDeliveriesRequest { channel_id, accepted_since, accepted_before } = request.into_inner();
-        let which = Which { channel_id: given(&channel_id).map(str::to_owned), since: accepted_since, before: accepted_before };
+        let which = which(&channel_id, accepted_since, accepted_before);
         let (redriven, more) = self.desk.redrive_all(&which).await.map_err(|error| status(&error))?;
-        let redriven = u32::try_from(redriven).unwrap_or(u32::MAX);
-        Ok(Response::new(pb::RedriveDeliveriesResponse { redriven, more }))
+        Ok(Response::new(pb::RedriveDeliveriesResponse { redriven: count(redriven), more }))
     }
 
     async fn discard_delivery(
@@ -125,6 +147,17 @@ impl DeliveryService for Deliveries {
     ) -> Result<Response<pb::DiscardDeliveryResponse>, Status> {
         self.desk.discard(&request.into_inner().id).await.map_err(|error| status(&error))?;
         Ok(Response::new(pb::DiscardDeliveryResponse {}))
+    }
+
+    async fn discard_deliveries(
+        &self,
+        request: Request<pb::DiscardDeliveriesRequest>,
+    ) -> Result<Response<pb::DiscardDeliveriesResponse>, Status> {
+        let pb::DiscardDeliveriesRequest { states, channel_id, accepted_since, accepted_before } = request.into_inner();
+        let states = discardable(&states).map_err(|error| status(&error))?;
+        let which = which(&channel_id, accepted_since, accepted_before);
+        let (discarded, more) = self.desk.discard_all(&states, &which).await.map_err(|error| status(&error))?;
+        Ok(Response::new(pb::DiscardDeliveriesResponse { discarded: count(discarded), more }))
     }
 
     async fn release_deliveries(

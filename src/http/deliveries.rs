@@ -1,4 +1,4 @@
-//! Deliveries that are not settled: listed, looked up, redriven and discarded.
+//! Deliveries that are not settled: listed, looked up, redriven, discarded and released.
 
 use super::problem::Problem;
 use super::query::{self, Query, excerpt, invalid};
@@ -6,6 +6,7 @@ use super::timeline::{ShownAttempt, endpoint, state as name_of};
 use super::{Id, Routes, Settings, body, json, read_id, view};
 use crate::delivery::{Desk, Shown, Which};
 use crate::error::Error;
+use crate::pb::DiscardableState;
 use crate::pb::store::DeliveryState;
 use crate::store::{accepted_at, clock};
 use crate::wire;
@@ -28,6 +29,10 @@ const DECISION_BYTES: usize = 4096;
 /// The states of what is shown.
 const STATES: [DeliveryState; 3] = [DeliveryState::Pending, DeliveryState::Parked, DeliveryState::Failed];
 
+/// The states of what is discarded together.
+const DISCARDABLE: [(&str, DiscardableState); 3] =
+    [("HELD", DiscardableState::Held), ("OPEN", DiscardableState::Open), ("DEAD", DiscardableState::Dead)];
+
 #[derive(Debug, Clone)]
 struct Deliveries {
     desk: Desk,
@@ -40,6 +45,7 @@ pub(super) fn routes(desk: Desk, settings: &Settings) -> Routes {
     vec![
         ("/v1/deliveries", get(list).with_state(deliveries.clone())),
         ("/v1/deliveries/redrive", post(redrive_all).with_state(deliveries.clone())),
+        ("/v1/deliveries/discard", post(discard_all).with_state(deliveries.clone())),
         ("/v1/deliveries/release", post(release).with_state(deliveries.clone())),
         ("/v1/deliveries/{deliveryId}", get(delivery).with_state(deliveries.clone())),
         ("/v1/deliveries/{deliveryId}/redrive", post(redrive).with_state(deliveries.clone())),
@@ -60,6 +66,14 @@ fn state(name: &str) -> Result<DeliveryState, Error> {
     STATES.into_iter().find(|state| name_of(*state) == name).ok_or_else(|| {
         let names = STATES.map(name_of).join(", ");
         invalid("state", format!("needs one of {names}, found {:?}", excerpt(name)))
+    })
+}
+
+/// A state to be discarded.
+fn discardable(name: &str) -> Result<DiscardableState, Error> {
+    DISCARDABLE.into_iter().find(|(known, _)| *known == name).map(|(_, state)| state).ok_or_else(|| {
+        let names = DISCARDABLE.map(|(known, _)| known).join(", ");
+        invalid("states", format!("needs one of {names}, found {:?}", excerpt(name)))
     })
 }
 
@@ -86,10 +100,25 @@ struct Plain {}
 /// Which dead letters are redriven.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Meant {
+struct Redriving {
     channel_id: Option<String>,
     accepted_since: Option<String>,
     accepted_before: Option<String>,
+}
+
+/// Which deliveries are discarded.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Discarding {
+    states: Vec<String>,
+    channel_id: Option<String>,
+    accepted_since: Option<String>,
+    accepted_before: Option<String>,
+}
+
+fn which(channel_id: Option<String>, since: Option<&str>, before: Option<&str>) -> Result<Which, Error> {
+    let time = |field, text: Option<&str>| text.map(|text| query::time(field, text)).transpose();
+    Ok(Which { channel_id, since: time("acceptedSince", since)?, before: time("acceptedBefore", before)? })
 }
 
 async fn redrive(
@@ -110,12 +139,23 @@ async fn redrive_all(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Meant { channel_id, accepted_since, accepted_before } = deliveries.decision(query, &headers, body).await?;
-    let time = |field, text: Option<String>| text.map(|text| query::time(field, &text)).transpose();
-    let since = time("acceptedSince", accepted_since)?;
-    let before = time("acceptedBefore", accepted_before)?;
-    let (redriven, more) = deliveries.desk.redrive_all(&Which { channel_id, since, before }).await?;
+    let Redriving { channel_id, accepted_since, accepted_before } = deliveries.decision(query, &headers, body).await?;
+    let which = which(channel_id, accepted_since.as_deref(), accepted_before.as_deref())?;
+    let (redriven, more) = deliveries.desk.redrive_all(&which).await?;
     Ok(json(view::json(&Redriven { redriven, more })))
+}
+
+async fn discard_all(
+    State(deliveries): State<Deliveries>,
+    query: query::Raw,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let Discarding { states, channel_id, accepted_since, accepted_before } = deliveries.decision(query, &headers, body).await?;
+    let states = states.iter().map(|name| discardable(name)).collect::<Result<Vec<_>, _>>()?;
+    let which = which(channel_id, accepted_since.as_deref(), accepted_before.as_deref())?;
+    let (discarded, more) = deliveries.desk.discard_all(&states, &which).await?;
+    Ok(json(view::json(&Discarded { discarded, more })))
 }
 
 async fn release(
@@ -166,6 +206,12 @@ struct Found<'f> {
 #[derive(Debug, Serialize)]
 struct Redriven {
     redriven: usize,
+    more: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Discarded {
+    discarded: usize,
     more: bool,
 }
 

@@ -160,6 +160,33 @@ async fn dead_letters_of_a_channel_and_of_a_time_are_redriven_together() {
 }
 
 #[tokio::test]
+async fn deliveries_of_a_channel_and_of_a_time_are_discarded_together() {
+    // It delivers nothing, so that what is planned stays open.
+    let gateway = Gateway::start().await;
+    let shop = register(&gateway, "shop", "https://connector.example").await;
+    register(&gateway, "help", "https://connector.example").await;
+    for (channel, id) in [("shop", "m-1"), ("help", "m-2"), ("shop", "m-3")] {
+        say(&gateway, channel, id).await;
+    }
+    let open = listed(&gateway, "").await;
+    assert_eq!(open.len(), 5, "two are notices that a session has started");
+    let discard = async |body: Value| post(&gateway, "/v1/deliveries/discard", &body).await.json();
+    let none = json!({"discarded": 0, "more": false});
+    assert_eq!(discard(json!({"states": ["HELD", "DEAD"]})).await, none, "nothing is");
+    assert_eq!(discard(json!({"states": ["OPEN"], "acceptedSince": "2999-01-01T00:00:00Z"})).await, none);
+    assert_eq!(discard(json!({"states": ["OPEN"], "acceptedBefore": "2020-01-01"})).await, none);
+    assert_eq!(listed(&gateway, "").await, open);
+    let of_shop = json!({"states": ["OPEN", "HELD"], "channelId": shop, "acceptedSince": "2020-01-01"});
+    assert_eq!(discard(of_shop).await, json!({"discarded": 3, "more": false}));
+    assert_eq!(ids(&listed(&gateway, "").await)[1..], ["m-2"]);
+    assert_eq!(discard(json!({"states": ["OPEN"]})).await, json!({"discarded": 2, "more": false}));
+    assert!(listed(&gateway, "").await.is_empty());
+    let (_, message) = get(&gateway, "/v1/messages/m-3").await;
+    let states: Vec<_> = message["timeline"].as_array().unwrap().iter().map(|event| &event["delivery"]["state"]).collect();
+    assert_eq!(states, ["DISCARDED"]);
+}
+
+#[tokio::test]
 async fn an_open_delivery_is_listed_and_discarded() {
     // It delivers nothing, so that what is planned stays open.
     let gateway = Gateway::start().await;
@@ -208,8 +235,22 @@ async fn what_is_wrong_is_said() {
         let text = failure["markdownText"].as_str().unwrap();
         assert!(status == 400 && text.starts_with(problem), "{text}");
     }
-    for path in ["/v1/deliveries/redrive", "/v1/deliveries/release", "/v1/deliveries/lost/redrive", "/v1/deliveries/lost/discard"]
+    for (body, problem) in [
+        (json!({}), "body missing field `states`"),
+        (json!({"states": []}), "states needs at least one of HELD, OPEN, DEAD"),
+        (json!({"states": ["DEAD", "LOST"]}), "states needs one of HELD, OPEN, DEAD, found \"LOST\""),
+        (json!({"states": ["DEAD"], "acceptedBefore": "soon"}), "acceptedBefore needs epoch milliseconds or an ISO 8601 time"),
+        (json!({"states": ["DEAD"], "channel": "1"}), "body unknown field `channel`"),
+    ] {
+        let answer = post(&gateway, "/v1/deliveries/discard", &body).await;
+        let (status, failure) = (answer.status, answer.json());
+        let text = failure["markdownText"].as_str().unwrap();
+        assert!(status == 400 && text.starts_with(problem), "{text}");
+    }
+    for path in
+        ["redrive", "discard", "release", "lost/redrive", "lost/discard"].map(|decision| format!("/v1/deliveries/{decision}"))
     {
+        let path = path.as_str();
         // A page of a browser may send this without asking.
         let form = gateway.connect().await.post_text(path, "text/plain", "{}").await;
         assert_eq!((form.status, &form.json()["reason"]), (415, &json!("UNSUPPORTED_MEDIA_TYPE")), "{path}");

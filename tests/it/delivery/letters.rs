@@ -1,12 +1,12 @@
 //! Dead letters, and what can be done about what is not settled.
 
 use super::*;
-use crate::support::eventually;
 use crate::support::receiver::{Call, Reply};
+use crate::support::{assert_refused, eventually};
 use cim_gateway::pb::delivery_service_client::DeliveryServiceClient;
 use cim_gateway::pb::{
-    Delivery, DeliveryState, DiscardDeliveryRequest, GetDeliveryRequest, ListDeliveriesRequest, RedriveDeliveriesRequest,
-    RedriveDeliveryRequest,
+    Delivery, DeliveryState, DiscardDeliveriesRequest, DiscardDeliveryRequest, DiscardableState, GetDeliveryRequest,
+    ListDeliveriesRequest, RedriveDeliveriesRequest, RedriveDeliveryRequest,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -123,6 +123,80 @@ async fn what_is_discarded_is_not_delivered_and_what_follows_goes_on() {
     assert_eq!(connector.call().await.said(), "next");
     let gone = desk.get_delivery(GetDeliveryRequest { id: stuck.id }).await.expect_err("it is settled");
     assert_eq!(gone.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn many_dead_letters_are_discarded_together_and_are_gone_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let settings = gateway().set("store.embedded.data_dir", folder.path().display());
+    let (mut connector, _mood) = moody().await;
+    let first = settings.clone().start().await;
+    let registered = register(first.grpc, channel("shop", &connector)).await;
+    let client = first.client().await;
+    for number in 0..5 {
+        client.send(answers("shop", "ada", &number.to_string())).await;
+    }
+    connector.take(6).await;
+    let mut at = desk(&first).await;
+    let letters = dead(&mut at, 5).await;
+    let dead_ones =
+        DiscardDeliveriesRequest { states: vec![DiscardableState::Dead.into()], ..DiscardDeliveriesRequest::default() };
+    let other = DiscardDeliveriesRequest { channel_id: "another".into(), ..dead_ones.clone() };
+    assert_eq!(at.discard_deliveries(other).await.expect("is done").into_inner().discarded, 0);
+    let time = letters[2].accepted_at;
+    let of_shop = DiscardDeliveriesRequest { channel_id: registered.id, accepted_before: time, ..dead_ones.clone() };
+    let done = at.discard_deliveries(of_shop).await.expect("is done").into_inner();
+    assert_eq!((done.discarded, done.more), (2, false));
+    assert_eq!(dead(&mut at, 3).await, letters[2..]);
+    drop((client, at));
+    first.stop().down().await;
+
+    let second = settings.start().await;
+    let mut at = desk(&second).await;
+    assert_eq!(dead(&mut at, 3).await.len(), 3, "it is durable");
+    let done = at.discard_deliveries(dead_ones).await.expect("is done").into_inner();
+    assert_eq!((done.discarded, done.more), (3, false));
+    assert!(listed(&mut at, DeliveryState::Dead).await.is_empty());
+    assert!(connector.pending().is_empty(), "nobody is called with them");
+}
+
+#[tokio::test]
+async fn what_is_open_is_discarded_together_and_what_comes_then_goes_out() {
+    let (mut connector, mood) = moody().await;
+    mood.store(500, Ordering::Release);
+    let gateway =
+        gateway().set("delivery.sync_wait", "0s").set("delivery.retries", r#"["10m"]"#).set("delivery.hold", "1h").start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    let client = gateway.client().await;
+    for text in ["stuck", "behind it", "behind it, too"] {
+        client.send(answers("shop", "ada", text)).await;
+    }
+    connector.take(2).await;
+    let mut desk = desk(&gateway).await;
+    eventually("the failure to be known, and nothing else to be open", async || {
+        let open = listed(&mut desk, DeliveryState::Unspecified).await;
+        (open.len() == 3 && open[0].attempts == 1).then_some(())
+    })
+    .await;
+    mood.store(200, Ordering::Release);
+    let open = DiscardDeliveriesRequest { states: vec![DiscardableState::Open.into()], ..DiscardDeliveriesRequest::default() };
+    let done = soon("an answer to DiscardDeliveries", desk.discard_deliveries(open)).await.expect("is done").into_inner();
+    assert_eq!((done.discarded, done.more), (3, false));
+    client.send(answers("shop", "ada", "fresh")).await;
+    assert_eq!(connector.call().await.said(), "fresh", "nothing holds it up");
+    assert!(connector.pending().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_to_be_discarded_together_has_to_be_said() {
+    let gateway = gateway().start().await;
+    let mut desk = desk(&gateway).await;
+    for states in [vec![], vec![0], vec![DiscardableState::Dead.into(), 7]] {
+        let request = DiscardDeliveriesRequest { states, ..DiscardDeliveriesRequest::default() };
+        let refused = desk.discard_deliveries(request).await.expect_err("it is not said");
+        assert_refused(&refused, Code::InvalidArgument, "INVALID_REQUEST");
+        assert!(refused.message().starts_with("states "), "{refused:?}");
+    }
 }
 
 #[tokio::test]
