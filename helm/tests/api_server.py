@@ -9,8 +9,6 @@ import time
 import urllib.error
 import urllib.request
 
-import yaml
-
 TOKEN = "of-this-test"
 
 
@@ -58,8 +56,9 @@ class ApiServer:
             f"--service-account-signing-key-file={key}",
         )
         self.kubeconfig = directory / "kubeconfig"
+        # JSON is YAML.
         self.kubeconfig.write_text(
-            yaml.safe_dump(
+            json.dumps(
                 {
                     "apiVersion": "v1",
                     "kind": "Config",
@@ -110,6 +109,17 @@ class ApiServer:
         status, text = self.call("POST", path, body)
         assert status == 201, text
         return json.loads(text)
+
+    def define(self, definition):
+        """Defines a kind of object, and waits until it is served."""
+        made = self.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        spec = made["spec"]
+        [version] = [version["name"] for version in spec["versions"] if version["storage"]]
+        path = f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
+        end = time.monotonic() + 60
+        while self.call("GET", path)[0] != 200:
+            assert time.monotonic() < end, f"{path} is not served after a minute"
+            time.sleep(0.1)
 
     def helm(self, *args):
         """Runs Helm against it."""

@@ -59,6 +59,12 @@ class Rendered:
         return self.one("Pod", "-test")
 
     @property
+    def message(self):
+        """What `helm test` sends; none if it sends nothing."""
+        found = [found["data"]["message.json"] for found in self.all("ConfigMap") if "message.json" in found["data"]]
+        return found[0] if found else None
+
+    @property
     def config(self):
         """The gateway's configuration, as TOML."""
         [found] = [found for found in self.all("ConfigMap") if "gateway.toml" in found["data"]]
@@ -97,9 +103,10 @@ def refusal(values):
     return re.sub(r"\s+", " ", ran.stderr)
 
 
-def notes(values=None):
+def notes(values=None, *files):
     """What Helm tells whoever installs the chart."""
-    ran = helm("install", "release", CHART, "--dry-run=client", values=values or {})
+    given = [arg for file in files for arg in ("--values", file)]
+    ran = helm("install", "release", CHART, "--dry-run=client", *given, values=values or {})
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.split("\nNOTES:\n", 1)[1]
 

@@ -7,6 +7,8 @@ import yaml
 from chart import CHART, refusal, render, shape
 
 OPEN = {"auth": {"insecure": True}}
+KEYS = {"existingSecret": "keys"}
+TLS = {"existingSecret": "certificate"}
 CLIENTS = {"networkPolicy": {"clients": [{"podSelector": {}}]}}
 
 # Each contradiction, and the whole sentence that answers it.
@@ -16,24 +18,68 @@ CONTRADICTIONS = {
         "replicaCount is 2, but the gateway keeps its messages itself and runs one pod until there is an engine that shares them: "
         "set replicaCount to 1",
     ),
-    "keys": (
+    "keys in plain text": (
         {"auth": {"existingSecret": "keys"}},
-        "auth.existingSecret is set, but the gateway checks no keys yet: leave it empty, and let networkPolicy keep strangers out",
+        "auth.existingSecret is set, but its keys would come in plain text: set tls.existingSecret, or auth.cleartext to true if nobody "
+        "else listens on the pods' network, or a mesh encrypts it",
     ),
-    "a certificate": (
-        {"tls": {"existingSecret": "certificate"}},
-        "tls.existingSecret is set, but the gateway speaks no TLS yet: leave it empty, and end TLS at the Ingress "
-        "(ingress.grpc.tlsSecret, ingress.http.tlsSecret) or at the Gateway's listener",
+    "keys that nobody needs": (
+        {"auth": {"existingSecret": "keys", "cleartext": True, "insecure": True}},
+        "auth.insecure is true, but auth.existingSecret is set and every call needs a key: set auth.insecure to false, or empty "
+        "auth.existingSecret",
     ),
-    "metrics": (
-        {"metrics": {"serviceMonitor": {"enabled": True}}},
-        "metrics.serviceMonitor.enabled is true, but the gateway has no metrics yet: set it to false",
+    **{
+        f"plain text without {what}": (
+            values,
+            "auth.cleartext is true, but no keys come in plain text, for there are none, or there is TLS: set it to false, or see "
+            "auth.existingSecret and tls.existingSecret",
+        )
+        for what, values in {"keys": {"auth": {"cleartext": True}}, "need": {"auth": KEYS | {"cleartext": True}, "tls": TLS}}.items()
+    },
+    "a key for a test that needs none": (
+        {"auth": {"testKeySecret": "key"}},
+        "auth.testKeySecret is set, but the gateway asks for no keys: empty it, or set auth.existingSecret",
     ),
+    **{
+        f"tls.{value} without TLS": (
+            {"tls": {value: given}},
+            "tls.clientCa or tls.clientSecret is set, but the gateway speaks no TLS: set tls.existingSecret, or leave them",
+        )
+        for value, given in {"clientCa": True, "clientSecret": "client"}.items()
+    },
+    **{
+        f"TLS that is said to be {protocol}": (
+            {"tls": TLS, "service": {side: {"appProtocol": protocol}}},
+            "service.grpc.appProtocol or service.http.appProtocol says plain text, but with tls.existingSecret the gateway speaks TLS "
+            "only: empty it",
+        )
+        for side, protocol in {"grpc": "kubernetes.io/h2c", "http": "http"}.items()
+    },
+    **{
+        f"metrics.{kind} with TLS that is not there": (
+            {"metrics": {kind: {"tlsConfig": {"insecureSkipVerify": True}}}},
+            f"metrics.{kind}.tlsConfig is set, but the gateway speaks no TLS: empty it, or set tls.existingSecret",
+        )
+        for kind in ("serviceMonitor", "podMonitor")
+    },
+    "two monitors": (
+        {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}, "clients": [{"podSelector": {}}]}},
+        "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true, and everything would be counted twice: set one of "
+        "them to false",
+    ),
+    **{
+        f"metrics.{kind} behind a wall": (
+            {"metrics": {kind: {"enabled": True}}},
+            f"metrics.{kind}.enabled sends Prometheus, whom the NetworkPolicy keeps out: name its pods in metrics.clients, such as their "
+            "namespace",
+        )
+        for kind in ("serviceMonitor", "podMonitor")
+    },
     **{
         f"open to strangers by {door}": (
             values | CLIENTS,
-            f"{door} would let whoever is outside the cluster send and read everything, for the gateway has no credentials yet: "
-            "set auth.insecure to true if that is meant and something else keeps strangers out, or leave it closed",
+            f"{door} would let whoever is outside the cluster send and read everything, for the gateway asks for no keys: set "
+            "auth.existingSecret, or auth.insecure to true if that is meant and something else keeps strangers out, or leave it closed",
         )
         for door, values in {
             "ingress.grpc.enabled": {"ingress": {"grpc": {"enabled": True, "host": "grpc.example.org"}}},
@@ -46,8 +92,8 @@ CONTRADICTIONS = {
     },
     "open to the cluster": (
         {"networkPolicy": {"enabled": False}},
-        "networkPolicy.enabled is false, which lets every pod of the cluster send and read everything, for the gateway has no "
-        "credentials yet: set networkPolicy.enabled to true, or auth.insecure to true if that is meant",
+        "networkPolicy.enabled is false, which lets every pod of the cluster send and read everything, for the gateway asks "
+        "for no keys: set networkPolicy.enabled to true, or auth.existingSecret, or auth.insecure to true if that is meant",
     ),
     "a door behind a wall": (
         {"service": {"type": "LoadBalancer"}} | OPEN,
@@ -56,8 +102,8 @@ CONTRADICTIONS = {
     ),
     "clients without a policy": (
         {"networkPolicy": {"enabled": False, "clients": [{"podSelector": {}}]}} | OPEN,
-        "networkPolicy.clients or networkPolicy.egress is set, but there is no policy for it: set networkPolicy.enabled to true, "
-        "or empty them",
+        "networkPolicy.clients, networkPolicy.egress or metrics.clients is set, but there is no policy for it: set "
+        "networkPolicy.enabled to true, or empty them",
     ),
     "an ingress without a name": (
         {"ingress": {"grpc": {"enabled": True}}} | OPEN | CLIENTS,
@@ -115,13 +161,18 @@ CONTRADICTIONS = {
     **{
         f"config.{key} beside the chart's": (
             {"config": values},
-            f"config.{key} is made by the chart from its own values: leave it out of config, and see listenAddress, service, "
-            "auth.insecure and persistence",
+            f"config.{key} is made by the chart from its own values: leave it out of config, and see listenAddress, service, auth, tls "
+            "and persistence",
         )
         for key, values in {
             "grpc.listen": {"grpc": {"listen": "0.0.0.0:1"}},
             "http.listen": {"http": {"listen": "0.0.0.0:1"}},
             "auth.insecure": {"auth": {"insecure": False}},
+            "auth.keys_file": {"auth": {"keys_file": "/keys.toml"}},
+            "auth.cleartext": {"auth": {"cleartext": False}},
+            "tls.certificate": {"tls": {"certificate": "/tls.crt"}},
+            "tls.key": {"tls": {"key": "/tls.key"}},
+            "tls.client_ca": {"tls": {"client_ca": "/ca.crt"}},
             "store.embedded.data_dir": {"store": {"embedded": {"data_dir": "/data"}}},
         }.items()
     },
@@ -139,8 +190,8 @@ def test_a_contradiction_is_refused_with_what_to_do(case):
 
 
 def test_all_contradictions_are_told_at_once():
-    said = refusal({"replicaCount": 3, "networkPolicy": {"enabled": False}, "tls": {"existingSecret": "certificate"}})
-    for part in ("replicaCount is 3", "networkPolicy.enabled is false", "tls.existingSecret is set"):
+    said = refusal({"replicaCount": 3, "networkPolicy": {"enabled": False}, "tls": {"clientCa": True}})
+    for part in ("replicaCount is 3", "networkPolicy.enabled is false", "tls.clientCa or tls.clientSecret is set"):
         assert part in said
 
 
@@ -167,6 +218,9 @@ def test_no_refusal_is_without_its_case():
         {"config": {"store": {"embedded": {"max_bytes": "7987 MiB"}}}},
         {"config": {"store": {"embedded": {"max_bytes": "64 GiB"}}}, "persistence": {"existingClaim": "messages"}},
         {"replicaCount": 0},
+        {"auth": KEYS, "tls": TLS, "networkPolicy": {"enabled": False}},
+        {"auth": KEYS | {"cleartext": True}, "service": {"type": "LoadBalancer"}} | CLIENTS,
+        {"tls": TLS, "service": {"grpc": {"appProtocol": "kubernetes.io/wss"}}},
         {"extraEnv": [{"name": "RUST_BACKTRACE", "value": "1"}]},
     ],
     ids=str,
@@ -182,6 +236,7 @@ MISSPELT = {
     "a table of the gateway": {"config": {"feeds": {}}},
     "in a list": {"imagePullSecrets": [{"nam": "registry"}]},
     "in a probe": {"probes": {"liveness": {"period": 5}}},
+    "in a monitor": {"metrics": {"podMonitor": {"every": "30s"}}},
     "in a peer": {"networkPolicy": {"clients": [{"podselector": {}}]}},
     "in a route": {"routes": {"grpc": {"parentRefs": [{"nme": "public"}]}}},
 }
@@ -198,6 +253,8 @@ def test_a_misspelt_value_is_refused(case):
         {"replicaCount": "1"},
         {"replicaCount": -1},
         {"auth": {"insecure": "true"}},
+        {"auth": {"secretEntry": "../keys"}},
+        {"metrics": {"serviceMonitor": {"interval": "often"}}},
         {"image": {"digest": "sha256:short"}},
         {"service": {"type": "ExternalName"}},
         {"service": {"grpc": {"port": 65536}}},
@@ -218,4 +275,4 @@ def test_an_exposed_shape_is_refused_without_its_permission():
     for name in ("ingress", "gateway-api", "load-balancer", "node-port", "open"):
         values = yaml.safe_load(shape(name).read_text())
         del values["auth"]
-        assert "the gateway has no credentials yet" in refusal(values), name
+        assert "the gateway asks for no keys" in refusal(values), name

@@ -1,4 +1,4 @@
-"""What the chart makes, run by the gateway's own executable: the probes, `helm test`, the notes and the end."""
+"""What the chart makes, run by the gateway's own executable: the probes, `helm test`, the notes, keys and certificates, and the end."""
 
 import json
 import re
@@ -7,48 +7,78 @@ import pytest
 from chart import notes, render, shape
 
 
-@pytest.fixture(params=["embedded", "memory"])
-def made(request):
-    return render({}, shape(request.param))
+@pytest.fixture(params=["embedded", "memory", "keys", "tls", "mutual-tls"])
+def shaped(request):
+    """The file with the values of a shape that runs here."""
+    return shape(request.param)
+
+
+@pytest.fixture
+def made(shaped):
+    return render({}, shaped)
 
 
 def test_every_probe_is_answered(made, running):
     gateway = running(made)
     for name in ("startup", "readiness", "liveness"):
-        service = made.container[name + "Probe"]["grpc"].get("service", "")
-        ran = gateway.command("health", "--service", service)
-        assert (ran.returncode, ran.stdout) == (0, "serving\n"), f"{name}: {ran.stderr}"
+        assert gateway.is_well(made.container[name + "Probe"]), name
 
 
-def test_helm_test_sends_a_message_and_reads_it_back_as_often_as_one_likes(made, running, tmp_path):
+def test_no_probe_is_content_without_a_gateway(made, running):
+    """Or the test before would show nothing."""
     gateway = running(made)
-    [message] = [found["data"]["message.json"] for found in made.all("ConfigMap") if "message.json" in found["data"]]
-    (tmp_path / "message.json").write_text(message)
+    gateway.stop(60)
+    for name in ("startup", "readiness", "liveness"):
+        try:
+            assert not gateway.is_well(made.container[name + "Probe"]), name
+        except OSError:
+            pass
+
+
+def containers(made):
+    """The containers of `helm test`, in the order in which they run."""
     spec = made.test_pod["spec"]
-    service = made.service["metadata"]["name"]
+    return spec.get("initContainers", []) + spec["containers"]
+
+
+def test_helm_test_passes_as_often_as_one_likes(made, running):
+    gateway = running(made)
     for _ in range(2):
-        [send], [get] = spec["initContainers"], spec["containers"]
-        for container in (send, get):
-            assert container["env"] == [{"name": "CIM_SERVER", "value": f"http://{service}:50051"}]
-            ran = gateway.command(*(arg.replace("/message/", f"{tmp_path}/") for arg in container["args"]))
+        for container in containers(made):
+            ran = gateway.container(container)
             assert ran.returncode == 0, f"{container['name']}: {ran.stderr}"
-        assert json.loads(ran.stdout)["id"] == json.loads(message)["id"]
+
+
+def test_helm_test_sends_a_message_and_reads_it_back(running):
+    made = render({}, shape("embedded"))
+    gateway = running(made)
+    send, get = containers(made)
+    assert gateway.container(get).returncode == 1, "nothing was sent yet"
+    assert gateway.container(send).returncode == 0
+    read = gateway.container(get).stdout
+    assert json.loads(read)["id"] == json.loads(made.message)["id"]
     # It is there for nobody but the test: no session is opened for it.
-    assert '"conversationId":null' in ran.stdout or "conversationId" not in ran.stdout
+    assert '"conversationId":null' in read or "conversationId" not in read
 
 
-def test_helm_test_fails_where_nothing_was_sent(made, running):
+def test_the_notes_work_as_written(made, shaped, running):
     gateway = running(made)
-    [get] = made.test_pod["spec"]["containers"]
-    assert gateway.command(*get["args"]).returncode == 1
-
-
-def test_the_notes_work_as_written(made, running):
-    gateway = running(made)
-    [block] = re.findall(r"^  grpcurl .*?(?=\n\n)", notes(), re.MULTILINE | re.DOTALL)
+    [block] = re.findall(r"^  grpcurl .*?(?=\n\n)", notes({}, shaped), re.MULTILINE | re.DOTALL)
     ran = gateway.shell(block)
     assert ran.returncode == 0, ran.stderr
     assert '"channelSessionId"' in ran.stdout and "rpc SendMessage" in ran.stdout
+
+
+def test_who_has_no_key_or_certificate_is_kept_out(running):
+    for name in ("keys", "tls", "mutual-tls"):
+        made = render({}, shape(name))
+        gateway = running(made)
+        [block] = re.findall(r"^  grpcurl .*?(?=\n\n)", notes({}, shape(name)), re.MULTILINE | re.DOTALL)
+        keyless = re.sub(r' -H "[^"]+"', "", block)
+        assert keyless != block and gateway.shell(keyless).returncode != 0, name
+        if name == "mutual-tls":
+            strange = block.replace(" -cert tls.crt -key tls.key", "")
+            assert strange != block and gateway.shell(strange).returncode != 0
 
 
 def test_the_gateway_ends_in_its_time(made, running):
@@ -61,3 +91,5 @@ def test_the_notes_warn_of_what_is_lost_and_what_is_open():
     assert "A restart of the pod loses them all" in notes({"config": {"store": {"engine": "memory"}}})
     assert "NetworkPolicy keeps strangers out" in notes()
     assert "Whoever reaches the gateway may send and read" in notes({"auth": {"insecure": True}})
+    assert "learns the keys that pass" in notes({}, shape("keys"))
+    assert "learns the keys" not in notes({}, shape("tls"))

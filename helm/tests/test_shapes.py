@@ -1,5 +1,6 @@
 """What the chart makes of the values in ci/, part by part."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -7,6 +8,7 @@ import tomllib
 import pytest
 import yaml
 from chart import CHART, GATEWAY, ROOT, SHAPES, name, render, selects, shape
+from stand_in import FOLDER, Secrets
 
 PORTS = {"grpc": 50051, "http": 8080}
 
@@ -37,7 +39,7 @@ def test_every_value_is_used():
                 yield whole
 
     # Rendered as they are.
-    WHOLE = {"config", "resources", "startup", "readiness", "liveness", "podSecurityContext", "securityContext"}
+    WHOLE = {"config", "resources", "startup", "readiness", "liveness", "podSecurityContext", "securityContext", "labels", "tlsConfig"}
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     unused = [".".join(path) for path in leaves(values) if not re.search(rf"\.{path[-1]}\b", templates)]
     assert unused == []
@@ -45,7 +47,7 @@ def test_every_value_is_used():
 
 def test_the_gateway_takes_its_configuration(made, tmp_path):
     file = tmp_path / "gateway.toml"
-    file.write_text(made.config)
+    file.write_text(Secrets(made, tmp_path).here(made.config))
     ran = subprocess.run([GATEWAY, "check-config", "--config", file], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, f"{ran.stderr}\n{made.config}"
 
@@ -116,13 +118,38 @@ def test_a_claim_that_exists_is_used():
     assert volumes["data"]["persistentVolumeClaim"] == {"claimName": "messages"}
 
 
-def test_probes_ask_three_questions(made):
-    asked = {probe: made.container[probe + "Probe"]["grpc"] for probe in ("startup", "readiness", "liveness")}
-    assert asked == {
-        "startup": {"port": 50051, "service": "startup"},
-        "readiness": {"port": 50051},
-        "liveness": {"port": 50051, "service": "liveness"},
-    }
+PROBES = ("startup", "readiness", "liveness")
+
+
+def test_probes_ask_three_questions():
+    probes = render().container
+    assert [probes[probe + "Probe"]["grpc"] for probe in PROBES] == [
+        {"port": 50051, "service": "startup"},
+        {"port": 50051},
+        {"port": 50051, "service": "liveness"},
+    ]
+
+
+def test_with_tls_probes_ask_by_https_for_the_kubelet_knows_no_grpc_with_it():
+    probes = render({}, shape("tls")).container
+    assert [probes[probe + "Probe"]["httpGet"] for probe in PROBES] == [
+        {"path": path, "port": "http", "scheme": "HTTPS"} for path in ("/readyz", "/readyz", "/healthz")
+    ]
+
+
+def test_where_a_certificate_has_to_be_shown_the_executable_asks():
+    probes = render({}, shape("mutual-tls")).container
+    # Not by the Service: that has no way to a pod that is not ready.
+    common = ["/cim-gateway", "health", "--server=https://127.0.0.1:50051", "--server-name=release-cim-gateway.default.svc"]
+    common += [f"--ca-file={FOLDER}/client/ca.crt"]
+    common += [f"--client-certificate={FOLDER}/client/tls.crt", f"--client-key={FOLDER}/client/tls.key"]
+    asked = [probes[probe + "Probe"]["exec"]["command"] for probe in PROBES]
+    assert asked == [common + ["--service=startup"], common, common + ["--service=liveness"]]
+
+
+def test_every_probe_asks_in_one_way(made):
+    for probe in PROBES:
+        assert len({"grpc", "httpGet", "exec"} & made.container[probe + "Probe"].keys()) == 1
 
 
 def test_a_start_may_take_ten_minutes_and_more():
@@ -151,10 +178,22 @@ def test_every_port_leads_to_one_of_the_pod(made):
     assert {port["name"]: port["containerPort"] for port in made.container["ports"]} == PORTS
     for service in made.all("Service"):
         assert {port["name"]: port["targetPort"] for port in service["spec"]["ports"]} == {"grpc": "grpc", "http": "http"}
-        assert all(port["appProtocol"] in ("grpc", "kubernetes.io/h2c", "http") for port in service["spec"]["ports"])
     for policy in made.all("NetworkPolicy"):
-        [rule] = policy["spec"]["ingress"]
-        assert [port["port"] for port in rule["ports"]] == ["grpc", "http"]
+        clients, *scrapers = policy["spec"]["ingress"]
+        assert [port["port"] for port in clients["ports"]] == ["grpc", "http"]
+        assert all([port["port"] for port in rule["ports"]] == ["http"] for rule in scrapers)
+
+
+def test_ports_say_what_they_speak():
+    def spoken(*files, **values):
+        services = render(values, *files).all("Service")
+        [said] = {tuple(port["appProtocol"] for port in service["spec"]["ports"]) for service in services}
+        return said
+
+    assert spoken() == ("grpc", "http")
+    assert spoken(shape("tls")) == ("https", "https")
+    assert spoken(shape("gateway-api")) == ("kubernetes.io/h2c", "http")
+    assert spoken(shape("tls"), service={"grpc": {"appProtocol": "tls"}}) == ("tls", "https")
 
 
 def test_the_stateful_set_has_a_service_for_its_name(made):
@@ -168,12 +207,26 @@ def test_every_way_in_leads_to_the_service(made):
     ports = {port["name"]: port["port"] for port in made.service["spec"]["ports"]}
     for ingress in made.all("Ingress"):
         [rule] = ingress["spec"]["rules"]
-        [path] = rule["http"]["paths"]
         side = ingress["metadata"]["name"].rsplit("-", 1)[1]
-        assert path["backend"]["service"] == {"name": service, "port": {"name": side}}
+        for path in rule["http"]["paths"]:
+            assert path["backend"]["service"] == {"name": service, "port": {"name": side}}
     for route in made.all("GRPCRoute") + made.all("HTTPRoute"):
         [rule] = route["spec"]["rules"]
         assert rule["backendRefs"] == [{"name": service, "port": ports[route["kind"][:4].lower()]}]
+
+
+def test_all_of_the_contract_is_let_in_from_outside_and_metrics_are_not():
+    [rule] = render({}, shape("ingress")).one("Ingress", "-http")["spec"]["rules"]
+    by_ingress = [path["path"] for path in rule["http"]["paths"] if path["pathType"] == "Prefix"]
+    [rule] = render({}, shape("gateway-api")).one("HTTPRoute")["spec"]["rules"]
+    by_route = [match["path"]["value"] for match in rule["matches"] if match["path"]["type"] == "PathPrefix"]
+    assert by_ingress == by_route and len(rule["matches"]) == len(by_route)
+    contract = json.loads((ROOT / "src/http/openapi.json").read_text())["paths"].keys() - {"/metrics"}
+    # As both of them mean a prefix: whole parts of the path.
+    let_in = lambda path: any(f"{path}/".startswith(f"{prefix}/") for prefix in by_route)
+    assert [path for path in contract if not let_in(path)] == []
+    assert not let_in("/metrics")
+    assert [prefix for prefix in by_route if not any(f"{path}/".startswith(f"{prefix}/") for path in contract)] == []
 
 
 def test_each_shape_opens_what_it_says_and_no_more():
@@ -192,12 +245,15 @@ def test_each_shape_opens_what_it_says_and_no_more():
         "full": closed,
         "gateway-api": ["GRPCRoute", "HTTPRoute", "ClusterIP"],
         "ingress": ["Ingress", "Ingress", "ClusterIP"],
+        "keys": ["Ingress", "Ingress", "ClusterIP"],
         "load-balancer": ["LoadBalancer"],
         "memory": closed,
+        "mutual-tls": closed,
         "network-policy": closed,
         "node-port": ["NodePort"],
         "open": closed,
         "stopped": closed,
+        "tls": ["LoadBalancer"],
     }
 
 
@@ -218,6 +274,125 @@ def test_only_the_namespace_calls_unless_clients_are_named():
     # The test of the release has to get in as well.
     assert any(selects(peer["podSelector"].get("matchLabels", {}), named.test_pod["metadata"]["labels"]) for peer in peers)
     assert policy["egress"][0]["to"] == [{"ipBlock": {"cidr": "198.51.100.0/24"}}]
+
+
+def test_prometheus_is_let_in_to_the_http_side_only():
+    clients, scrapers = render({}, shape("mutual-tls")).one("NetworkPolicy")["spec"]["ingress"]
+    assert clients["from"] == [{"podSelector": {}}]
+    assert scrapers == {
+        "from": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}}],
+        "ports": [{"port": "http", "protocol": "TCP"}],
+    }
+
+
+def test_a_service_monitor_finds_one_service_and_asks_as_it_is_told():
+    made = render({}, shape("keys"))
+    monitor = made.one("ServiceMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    selector = monitor["spec"]["selector"]["matchLabels"]
+    found = [service for service in made.all("Service") if selects(selector, service["metadata"]["labels"])]
+    assert found == [made.service], "the other Service has the same pod, which would be asked twice"
+    assert monitor["spec"]["endpoints"] == [{"port": "http", "path": "/metrics", "interval": "30s"}]
+
+
+def test_a_pod_monitor_finds_the_gateways_pod_and_shows_a_certificate_where_one_is_needed():
+    made = render({}, shape("mutual-tls"))
+    monitor = made.one("PodMonitor")
+    selector = monitor["spec"]["selector"]["matchLabels"]
+    assert selects(selector, made.pod["metadata"]["labels"]) and not selects(selector, made.test_pod["metadata"]["labels"])
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    of = lambda key: {"name": "cim-gateway-client", "key": key}
+    assert endpoint == {
+        "port": "http",
+        "path": "/metrics",
+        "interval": "1m",
+        "scheme": "https",
+        "tlsConfig": {
+            "serverName": "release-cim-gateway.default.svc",
+            "ca": {"secret": of("ca.crt")},
+            "cert": {"secret": of("tls.crt")},
+            "keySecret": of("tls.key"),
+        },
+    }
+
+
+def test_how_prometheus_checks_the_gateway_may_be_said():
+    [endpoint] = render({}, shape("tls")).one("ServiceMonitor")["spec"]["endpoints"]
+    assert (endpoint["scheme"], endpoint["tlsConfig"]) == ("https", {"insecureSkipVerify": True})
+    nothing_said = {"metrics": {"serviceMonitor": {"tlsConfig": None}}}
+    [endpoint] = render(nothing_said, shape("tls")).one("ServiceMonitor")["spec"]["endpoints"]
+    ca = {"secret": {"name": "cim-gateway-tls", "key": "ca.crt"}}
+    assert endpoint["tlsConfig"] == {"serverName": "release-cim-gateway.default.svc", "ca": ca}
+
+
+def settings(name):
+    """Who may call, and TLS, as a shape sets them."""
+    config = tomllib.loads(render({}, shape(name)).config)
+    return config["auth"], config.get("tls")
+
+
+def test_the_gateway_asks_for_keys_where_there_are_some_and_is_open_in_its_pod_where_there_are_none():
+    assert settings("embedded") == ({"insecure": True}, None)
+    assert settings("keys") == ({"keys_file": f"{FOLDER}/keys/keys.toml", "cleartext": True}, None)
+    tls = {"certificate": f"{FOLDER}/tls/tls.crt", "key": f"{FOLDER}/tls/tls.key"}
+    assert settings("tls") == ({"keys_file": f"{FOLDER}/keys/clients.toml", "cleartext": False}, tls)
+    assert settings("mutual-tls")[1] == tls | {"client_ca": f"{FOLDER}/tls/ca.crt"}
+
+
+def test_secrets_are_mounted_as_folders_so_that_changes_arrive_and_nothing_restarts(made):
+    volumes = {volume["name"]: volume["secret"]["secretName"] for volume in made.pod["spec"]["volumes"] if "secret" in volume}
+    mounts = {mount["name"]: mount for mount in made.container["volumeMounts"]}
+    for volume in volumes:
+        assert mounts[volume]["mountPath"] == f"{FOLDER}/{volume}" and mounts[volume]["readOnly"] and "subPath" not in mounts[volume]
+    assert made.pod["metadata"]["annotations"].keys() & {"checksum/keys", "checksum/tls"} == set()
+
+
+def test_each_shape_mounts_the_secrets_that_it_names():
+    def mounted(name):
+        volumes = render({}, shape(name)).pod["spec"]["volumes"]
+        return {volume["name"]: volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
+
+    keys, tls = {"keys": "cim-gateway-keys"}, {"tls": "cim-gateway-tls"}
+    assert mounted("embedded") == {}
+    assert mounted("keys") == keys
+    assert mounted("tls") == keys | tls
+    assert mounted("mutual-tls") == keys | tls | {"client": "cim-gateway-client"}
+    alone = {"tls": {"clientSecret": ""}}
+    [client] = [found for found in render(alone, shape("mutual-tls")).pod["spec"]["volumes"] if found["name"] == "client"]
+    assert client["secret"]["secretName"] == "cim-gateway-tls"
+
+
+def test_helm_test_sends_where_it_may_and_else_asks_for_health():
+    def commands(name):
+        made = render({}, shape(name))
+        spec = made.test_pod["spec"]
+        containers = spec.get("initContainers", []) + spec["containers"]
+        assert (made.message is not None) == (len(containers) == 2), name
+        return [container["args"][0] for container in containers]
+
+    for name in ("embedded", "keys", "mutual-tls"):
+        assert commands(name) == ["send", "get"], name
+    assert commands("tls") == ["health"]
+
+
+def test_helm_test_calls_the_service_with_what_it_needs():
+    def variables(made):
+        spec = made.test_pod["spec"]
+        [said] = {json.dumps(container["env"]) for container in spec.get("initContainers", []) + spec["containers"]}
+        return {variable.pop("name"): variable.get("value", variable.get("valueFrom")) for variable in json.loads(said)}
+
+    plain = {"CIM_SERVER": "http://release-cim-gateway:50051"}
+    key = {"CIM_API_KEY": {"secretKeyRef": {"name": "cim-gateway-test-key", "key": "key"}}}
+    files = lambda **paths: {name: f"{FOLDER}/client/{file}" for name, file in paths.items()}
+    at = lambda port: {"CIM_SERVER": f"https://release-cim-gateway.default.svc:{port}"} | files(CIM_CA_FILE="ca.crt")
+    mutual = files(CIM_CLIENT_CERTIFICATE="tls.crt", CIM_CLIENT_KEY="tls.key")
+    expected = {"embedded": plain, "keys": plain | key, "tls": at(443), "mutual-tls": at(50051) | mutual | key}
+    assert {name: variables(render({}, shape(name))) for name in expected} == expected
+
+
+def test_helm_test_gets_no_private_key_that_it_does_not_show():
+    [volume] = render({}, shape("tls")).test_pod["spec"]["volumes"]
+    assert volume["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
 
 
 def test_the_gateway_calls_nobody_unless_told():

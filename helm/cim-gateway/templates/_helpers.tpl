@@ -60,3 +60,8 @@ app.kubernetes.io/component: gateway
 
 {{/* Where the gateway keeps its files: a folder of its own, for a volume may come with others in it. */}}
 {{- define "cim-gateway.dataDir" -}}{{ include "cim-gateway.volume" . }}/data{{- end }}
+
+{{/* What of the HTTP side is for clients outside, in JSON: what its contract has, and not /metrics. */}}
+{{- define "cim-gateway.paths" -}}
+["/ccm", "/cim-messages", "/message", "/v1", "/openapi.json", "/healthz", "/readyz"]
+{{- end }}
