@@ -14,6 +14,7 @@
 //! What it is planned to be delivered as is appended with it ([`planning`]); [`delivery`] sends it by [`webhook`], which is the way out to
 //! third parties and knows no other part, appends what became of it, and tells who waits ([`outcomes`]).
 //! [`grpc`] and [`http`] are thin faces of the same use cases and never see each other; only [`app`] knows everyone.
+//! Each of them may count what it does ([`metrics`], which knows nobody).
 //!
 //! # Words
 //!
@@ -51,6 +52,7 @@ pub mod import;
 pub mod inbox;
 pub mod listener;
 pub mod message;
+pub mod metrics;
 pub mod outcomes;
 pub mod pb;
 mod planning;
