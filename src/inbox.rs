@@ -7,6 +7,7 @@ use crate::auth::Caller;
 use crate::channels::Channels;
 use crate::error::Error;
 use crate::message::{self, FILL_SLACK, Limits};
+use crate::metrics;
 use crate::outcomes::{Outcome, Patience, Waiters};
 use crate::pb;
 use crate::pb::body::Kind;
@@ -22,7 +23,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What becomes of a message whose id is taken by other content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,7 @@ enum Fate {
     /// It repeats this one.
     Repeat(Stored),
     /// It is the one of this id in a frame of its own.
-    New { frame: Staged, id: String, inbox: Inbox },
+    New { frame: Staged, id: String, inbox: Inbox, received: Instant },
 }
 
 impl Pending {
@@ -59,9 +60,12 @@ impl Pending {
     pub async fn durable(self) -> Result<Accepted, Error> {
         match self.0 {
             Fate::Repeat(stored) => Ok(Accepted { stored, duplicate: true }),
-            Fate::New { frame, id, inbox } => {
-                let own = frame.durable().await?.into_iter().find(|stored| stored.id() == id);
+            Fate::New { frame, id, inbox, received } => {
+                let frame = frame.durable().await.map_err(Error::from);
+                let frame = frame.inspect_err(|error| inbox.refused(error.reason_name()))?;
+                let own = frame.into_iter().find(|stored| stored.id() == id);
                 let stored = own.ok_or_else(|| store::Error::Unavailable { cause: "the frame lacks its message".into() })?;
+                inbox.metrics.accepted(received.elapsed());
                 inbox.tell_waiting(&stored).await;
                 Ok(Accepted { stored, duplicate: false })
             }
@@ -91,18 +95,24 @@ pub struct Inbox {
     waiters: Option<Waiters>,
     limits: Limits,
     repeat_window: Duration,
+    metrics: Arc<metrics::Inbox>,
 }
 
 impl Inbox {
     /// An inbox before `store`, for messages of these channels, of which nothing is delivered. A message without a timestamp counts as a
     /// repeat of an equal one for `repeat_window`.
     pub fn new(store: Arc<dyn Store>, channels: Channels, limits: Limits, repeat_window: Duration) -> Self {
-        Self { store, channels, waiters: None, limits, repeat_window }
+        Self { store, channels, waiters: None, limits, repeat_window, metrics: Arc::default() }
     }
 
     /// The same, with deliveries planned for every message. Who waits for an outcome waits among `waiters`.
     pub fn delivering(self, waiters: Waiters) -> Self {
         Self { waiters: Some(waiters), ..self }
+    }
+
+    /// The same, counting by `metrics`.
+    pub fn counting(self, metrics: Arc<metrics::Inbox>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The bounds of a message.
@@ -133,7 +143,22 @@ impl Inbox {
     /// after that has them accepted in this order, and both may become durable at once.
     ///
     /// It waits while a message under the same id is on its way to becoming durable.
-    pub async fn stage(&self, mut message: pb::CimMessage, unreadable: Violations, reuse: Reuse) -> Result<Pending, Error> {
+    pub async fn stage(&self, message: pb::CimMessage, unreadable: Violations, reuse: Reuse) -> Result<Pending, Error> {
+        let fate = self.decide(message, unreadable, reuse).await;
+        let fate = fate.inspect_err(|error| self.refused(error.reason_name()))?;
+        if matches!(fate, Fate::Repeat(_)) {
+            self.metrics.repeated();
+        }
+        Ok(Pending(fate))
+    }
+
+    /// Counts a message that is refused. Whoever refuses one that has not come here yet calls it.
+    pub fn refused(&self, reason: &'static str) {
+        self.metrics.refused(reason);
+    }
+
+    async fn decide(&self, mut message: pb::CimMessage, unreadable: Violations, reuse: Reuse) -> Result<Fate, Error> {
+        let received = Instant::now();
         let mut violations = unreadable;
         violations.follow_up(message::check(&mut message, &self.limits));
         if !violations.is_empty() {
@@ -152,7 +177,7 @@ impl Inbox {
         if let Some(first) = claim.as_ref().and_then(|claim| claim.same_content.as_ref())
             && self.is_repeat(first, &submission, received_at)
         {
-            return Ok(Pending(Fate::Repeat(first.clone())));
+            return Ok(Fate::Repeat(first.clone()));
         }
         let taken = claim.as_ref().is_some_and(|claim| claim.taken);
         let id = match (&sent_id, taken, reuse) {
@@ -182,7 +207,7 @@ impl Inbox {
             AppendError::Refused(violations) => Error::InvalidMessage { violations },
             AppendError::Store(error) => Error::Store(error),
         })?;
-        Ok(Pending(Fate::New { frame, id, inbox: self.clone() }))
+        Ok(Fate::New { frame, id, inbox: self.clone(), received })
     }
 
     /// What became of a message: at once if it is a repeat of one of which that is known, else if it becomes known in time.

@@ -23,6 +23,9 @@ pub enum Readiness {
 }
 
 impl Readiness {
+    /// Every word that there is for it.
+    pub const WORDS: [&'static str; 6] = ["opening", "rebuilding", "ready", "read-only", "failed", "stopping"];
+
     /// True if readers are served.
     pub const fn serves(self) -> bool {
         matches!(self, Self::Ready | Self::ReadOnly)
@@ -48,5 +51,16 @@ impl Readiness {
             Self::Failed => "failed",
             Self::Stopping => "stopping",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Readiness::{self, Failed, Opening, ReadOnly, Ready, Rebuilding, Stopping};
+
+    #[test]
+    fn the_words_are_all_there_are() {
+        let all = [Opening, Rebuilding { done: 0, of: 1 }, Ready, ReadOnly, Failed, Stopping];
+        assert_eq!(all.map(Readiness::word), Readiness::WORDS);
     }
 }

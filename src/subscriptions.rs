@@ -20,7 +20,7 @@ use crate::auth::{Caller, Right};
 use crate::error::Error;
 use crate::feed::{Feed, Start};
 use crate::store::bookmarks::{Bookmark, Bookmarks};
-use crate::store::{self, Cursor, Filter, Store};
+use crate::store::{self, Cursor, Filter, Span, Store};
 use crate::wire;
 use parking_lot::Mutex;
 use prost_types::Timestamp;
@@ -70,6 +70,19 @@ pub struct Listed {
     pub behind: u64,
     /// True if its cursor is of no use any more.
     pub expired: bool,
+}
+
+/// The named subscriptions at a glance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Names.
+    pub names: usize,
+    /// Those that have a reader.
+    pub attached: usize,
+    /// Those whose cursor is of no use any more.
+    pub expired: usize,
+    /// Most entries after the cursor of any that has not expired.
+    pub behind: u64,
 }
 
 /// A page of the named subscriptions.
@@ -263,9 +276,30 @@ impl Subscriptions {
             name: name.to_owned(),
             bookmark: kept.bookmark,
             attached: kept.reader.is_some(),
-            behind: span.end.0.saturating_sub(cursor.position.0),
-            expired: !self.store.knows(cursor) || cursor.position < span.oldest.previous(),
+            behind: behind(&span, cursor),
+            expired: self.has_expired(&span, cursor),
         }
+    }
+
+    fn has_expired(&self, span: &Span, cursor: Cursor) -> bool {
+        !self.store.knows(cursor) || cursor.position < span.oldest.previous()
+    }
+
+    /// All of them at a glance.
+    pub fn figures(&self) -> Figures {
+        let span = self.store.span();
+        let names = self.names.lock();
+        names.by_name.values().fold(Figures::default(), |figures, kept| {
+            let cursor = kept.bookmark.cursor;
+            let expired = self.has_expired(&span, cursor);
+            let behind = if expired { 0 } else { behind(&span, cursor) };
+            Figures {
+                names: figures.names + 1,
+                attached: figures.attached + usize::from(kept.reader.is_some()),
+                expired: figures.expired + usize::from(expired),
+                behind: figures.behind.max(behind),
+            }
+        })
     }
 
     /// Forgets a name, and ends its reader. That is durable when this returns.
@@ -285,6 +319,11 @@ impl Subscriptions {
         let span = self.store.span();
         span.cursor(span.oldest.previous())
     }
+}
+
+/// Entries after a cursor.
+const fn behind(span: &Span, cursor: Cursor) -> u64 {
+    span.end.0.saturating_sub(cursor.position.0)
 }
 
 /// Where the next reader of a name begins.

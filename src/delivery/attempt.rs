@@ -63,6 +63,8 @@ pub(super) struct Decided {
     pub(super) verdict: Verdict,
     pub(super) terms: Terms,
     pub(super) attempt: Attempt,
+    /// How long the webhook took; none if it was not called.
+    pub(super) took: Option<Duration>,
     pub(super) report: Report,
     /// Messages that the receiver answered with.
     pub(super) answers: Vec<bot::Answer>,
@@ -119,6 +121,7 @@ impl Sender {
             verdict: Verdict::NotCalled,
             terms,
             attempt: Attempt { began_at: Some(began_at), ..Attempt::default() },
+            took: None,
             report: Report::default(),
             answers: Vec::new(),
             stored,
@@ -164,7 +167,9 @@ impl Sender {
         };
         let outcome = self.client.post(post).await;
         decided.verdict = Verdict::of(&outcome);
-        decided.attempt.millis = u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let took = begun.elapsed();
+        decided.took = Some(took);
+        decided.attempt.millis = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
         match outcome {
             Ok(answer) => {
                 decided.attempt.status = answer.status.into();

@@ -5,6 +5,7 @@ mod tests;
 
 use super::Settings;
 use super::attempt::{Decided, End, Ended, Sender, endpoint};
+use super::census::Census;
 use super::desk::{Desk, Ruling};
 use super::lanes::{Decision, EndpointKey, Lanes, Prospect, Start, Terms};
 use super::overdue::Overdue;
@@ -12,9 +13,10 @@ use super::record::Recorder;
 use super::verdict::Verdict;
 use crate::channels::{Channels, Snapshot};
 use crate::message::Limits;
+use crate::metrics;
 use crate::outcomes::Waiters;
 use crate::pb::DisabledReason;
-use crate::pb::store::DeliveryState;
+use crate::pb::store::{DeliveryState, Endpoint};
 use crate::store::{self, Deliveries, Delivery, DeliveryId, Store, Wanted};
 use crate::webhook::Client;
 use std::collections::HashMap;
@@ -51,6 +53,7 @@ pub struct Dispatcher {
     rulings: mpsc::UnboundedReceiver<Ruling>,
     ruling: mpsc::UnboundedSender<Ruling>,
     overdue: Overdue,
+    metrics: Arc<metrics::Delivery>,
     stop: CancellationToken,
 }
 
@@ -73,13 +76,42 @@ impl Dispatcher {
         }
         let lanes = Lanes::new(settings.rules()).holding(held_before);
         let sender = Arc::new(Sender { store, channels, client, settings });
-        let recorder = Recorder { sender: sender.clone(), waiters: waiters.clone(), limits, stop: stop.clone() };
+        let metrics = Arc::<metrics::Delivery>::default();
+        let recorder =
+            Recorder { sender: sender.clone(), waiters: waiters.clone(), limits, metrics: metrics.clone(), stop: stop.clone() };
         let followed = DeliveryId::NONE;
         let (etags, attempts, records) = Default::default();
         let (ruling, rulings) = mpsc::unbounded_channel();
         let behind = true;
         let overdue = Overdue::new(sender.clone());
-        Self { sender, recorder, waiters, lanes, followed, behind, etags, attempts, records, rulings, ruling, overdue, stop }
+        Self {
+            sender,
+            recorder,
+            waiters,
+            lanes,
+            followed,
+            behind,
+            etags,
+            attempts,
+            records,
+            rulings,
+            ruling,
+            overdue,
+            metrics,
+            stop,
+        }
+    }
+
+    /// The same, counting by `metrics`.
+    pub fn counting(mut self, metrics: Arc<metrics::Delivery>) -> Self {
+        self.recorder.metrics = metrics.clone();
+        self.metrics = metrics;
+        self
+    }
+
+    /// What counts now and then what is not settled: run it.
+    pub fn census(&self) -> Census {
+        Census::new(self.sender.clone(), self.metrics.clone(), self.stop.clone())
     }
 
     /// The desk at which somebody may decide about what is delivered here.
@@ -98,6 +130,7 @@ impl Dispatcher {
             }
             self.refill().await;
             self.begin();
+            self.metrics.goes_on(self.lanes.in_flight(), self.lanes.broken());
             if self.overdue.next() <= Instant::now() {
                 self.give_up().await;
             }
@@ -238,6 +271,7 @@ impl Dispatcher {
                 self.lanes.finished(&start, &Verdict::NotCalled, now, 0.0, Terms::default());
             }
             End::Decided(decided) => {
+                self.metrics.attempted(word(start.key.endpoint), decided.verdict.word(), decided.took);
                 let decision = self.lanes.finished(&start, &decided.verdict, now, fastrand::f64(), decided.terms);
                 for held_up in &decision.held_up {
                     self.waiters.not_soon(held_up.planned_at);
@@ -294,6 +328,14 @@ impl Dispatcher {
             etags.insert(key.channel_id, etag);
         }
         self.etags = etags;
+    }
+}
+
+/// The word for a webhook of a channel.
+const fn word(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Bot => "bot",
+        Endpoint::Connector | Endpoint::Unspecified => "connector",
     }
 }
 

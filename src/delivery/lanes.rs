@@ -194,6 +194,8 @@ pub(super) struct Lanes {
     /// Endpoints that have something to do and may.
     turns: VecDeque<EndpointKey>,
     in_flight: usize,
+    /// Endpoints whose breaker is not closed.
+    broken: usize,
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     /// Lanes of which the log has more than memory.
     missing: Vec<Missing>,
@@ -204,7 +206,7 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn new(rules: Rules) -> Self {
         let (endpoints, turns, timers, missing) = Default::default();
-        Self { rules, endpoints, turns, in_flight: 0, timers, missing, held_before: None }
+        Self { rules, endpoints, turns, in_flight: 0, broken: 0, timers, missing, held_before: None }
     }
 
     /// Holds what was planned before a position, from the beginning on.
@@ -226,9 +228,13 @@ impl Lanes {
     }
 
     /// Attempts that are under way.
-    #[cfg(test)]
     pub(super) const fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Endpoints that are left alone, or probed, because they fail.
+    pub(super) const fn broken(&self) -> usize {
+        self.broken
     }
 
     /// A delivery that is planned, or that an earlier process left open. `due` is when its next attempt is, `enabled` whether
@@ -411,6 +417,8 @@ impl Lanes {
             self.timers.push(Reverse((at, Timer::Breaker(key.clone()))));
         }
         let opened = was_closed && !state.breaker.is_closed();
+        self.broken += usize::from(opened);
+        self.broken -= usize::from(!was_closed && state.breaker.is_closed());
         let mut held_up = if opened { state.waiting() } else { Vec::new() };
 
         let counts = !matches!(verdict, Verdict::EndpointFailed { .. } | Verdict::NotCalled);
@@ -547,6 +555,7 @@ impl Lanes {
     pub(super) fn changed(&mut self, key: &EndpointKey, enabled: bool, now: Instant) {
         let Some(state) = self.endpoints.get_mut(key) else { return };
         state.enabled = enabled;
+        self.broken -= usize::from(!state.breaker.is_closed());
         state.breaker = Breaker::CLOSED;
         state.gone.clear();
         self.take_turn(key, now);

@@ -16,6 +16,7 @@ mod answer;
 mod attempt;
 mod bot;
 mod breaker;
+mod census;
 mod configurations;
 mod desk;
 mod dispatcher;
@@ -26,6 +27,7 @@ mod record;
 mod schedule;
 mod verdict;
 
+pub use census::Census;
 pub use configurations::Configurations;
 pub use desk::{AT_ONCE, DeliveryPage, Desk, Shown, Which};
 pub use dispatcher::Dispatcher;

@@ -6,6 +6,7 @@ use super::bot;
 use super::lanes::{Decision, Start};
 use super::outcome::{outcome, settled, step_alone};
 use crate::message::{self, Limits};
+use crate::metrics;
 use crate::outcomes::Waiters;
 use crate::pb;
 use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Submission};
@@ -30,6 +31,7 @@ pub(super) struct Recorder {
     pub(super) sender: Arc<Sender>,
     pub(super) waiters: Waiters,
     pub(super) limits: Limits,
+    pub(super) metrics: Arc<metrics::Delivery>,
     /// Ends the attempts to write.
     pub(super) stop: CancellationToken,
 }
@@ -81,7 +83,8 @@ impl Recorder {
         now: Timestamp,
     ) {
         let provider_id = report.provider_id.take();
-        let outcome = outcome(step.state(), report);
+        let state = step.state();
+        let outcome = outcome(state, report);
         // Who is told by the answer is not told once more; who has left is.
         let answered = self.waiters.promise(id.planned_at);
         let make = |facts: &dyn Facts| {
@@ -107,6 +110,9 @@ impl Recorder {
             Ok(frame)
         };
         let is_durable = self.append(make, id).await;
+        if is_durable {
+            self.metrics.settled(word(state));
+        }
         match outcome {
             _ if !is_durable => self.waiters.not_soon(id.planned_at),
             Some(outcome) => self.waiters.known(id.planned_at, outcome),
@@ -166,6 +172,17 @@ impl Recorder {
             }
         }
         messages
+    }
+}
+
+/// The word for a state that settles a delivery.
+const fn word(state: DeliveryState) -> &'static str {
+    match state {
+        DeliveryState::Delivered => "delivered",
+        DeliveryState::Accepted => "accepted",
+        DeliveryState::Failed => "dead",
+        DeliveryState::Discarded => "discarded",
+        DeliveryState::Unspecified | DeliveryState::Pending | DeliveryState::Parked => "open",
     }
 }
 

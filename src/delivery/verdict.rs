@@ -33,6 +33,19 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    /// The word for it.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Accepted => "accepted",
+            Self::EndpointFailed { .. } => "endpoint_failed",
+            Self::MessageFailed { .. } => "message_failed",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+            Self::NotCalled => "not_called",
+        }
+    }
+
     /// What an answer or the lack of one means.
     pub(super) fn of(outcome: &Result<Answer, Failure>) -> Self {
         match outcome {

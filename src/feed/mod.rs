@@ -45,6 +45,7 @@ pub use matcher::Matcher;
 pub use subscription::Subscription;
 
 use crate::error::Error;
+use crate::metrics;
 use crate::store::{Cursor, Filter, Page, Position, Store, Stored};
 use prost_types::Timestamp;
 use roster::Roster;
@@ -101,6 +102,7 @@ pub struct Feed {
     places: Arc<Semaphore>,
     roster: Arc<Roster>,
     desk: Desk,
+    metrics: Arc<metrics::Feed>,
     shutdown: CancellationToken,
 }
 
@@ -113,7 +115,18 @@ impl Feed {
         let matcher = Matcher::new(store.clone(), roster.clone(), shutdown.clone());
         let desk = Desk::new(store.clone(), settings.cold_scans);
         let places = Arc::new(Semaphore::new(settings.max_streams));
-        (Self { store, settings, page: PAGE, places, roster, desk, shutdown }, matcher)
+        (Self { store, settings, page: PAGE, places, roster, desk, metrics: Arc::default(), shutdown }, matcher)
+    }
+
+    /// The same, counting by `metrics`.
+    pub fn counting(self, metrics: Arc<metrics::Feed>) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// How many streams are open, and how many may be.
+    pub fn streams(&self) -> (usize, usize) {
+        let most = self.settings.max_streams;
+        (most.saturating_sub(self.places.available_permits()), most)
     }
 
     /// Opens a subscription. Its first event is a heartbeat with the cursor of the start.

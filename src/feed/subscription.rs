@@ -5,6 +5,7 @@ use super::search::{self, Desk, Look};
 use super::tray::{Left, Taken, Tray};
 use super::{Event, Feed};
 use crate::error::Error;
+use crate::metrics;
 use crate::store::{self, Cursor, Filter, Position, Scan, Stored};
 use crate::wire;
 use prost_types::Timestamp;
@@ -33,6 +34,7 @@ pub struct Subscription {
     heartbeat_skipped: u64,
     heartbeat: Duration,
     next_heartbeat: Instant,
+    metrics: Arc<metrics::Feed>,
     shutdown: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
@@ -77,6 +79,7 @@ impl Subscription {
             heartbeat: heartbeat.unwrap_or(feed.settings.heartbeat),
             // Due at once: the first event is a heartbeat.
             next_heartbeat: Instant::now(),
+            metrics: feed.metrics.clone(),
             shutdown: feed.shutdown.clone(),
             _place: place,
         }
@@ -115,6 +118,7 @@ impl Subscription {
             none => {
                 if self.roster.join(&self.tray, self.position, self.told)? {
                     self.place = Place::Live;
+                    self.metrics.joined();
                     return Ok(None);
                 }
                 none.insert(self.desk.look(self.tray.clone(), self.position))
@@ -142,6 +146,7 @@ impl Subscription {
                 Taken::Left(Left::Behind(position)) => {
                     self.position = self.position.max(position);
                     self.place = Place::behind(position);
+                    self.metrics.left();
                     return Ok(None);
                 }
                 Taken::Left(Left::Ended(error)) => return Err(error),
@@ -161,6 +166,7 @@ impl Subscription {
             return None;
         }
         self.happened();
+        self.metrics.sent();
         Some(Event::Notification(stored, self.cursor()))
     }
 
@@ -196,6 +202,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         if let Place::Live = self.place {
             self.roster.leave(&self.tray);
+            self.metrics.left();
         }
     }
 }

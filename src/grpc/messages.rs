@@ -37,8 +37,9 @@ impl Messages {
 
     /// Gives a message its place in the order of acceptance.
     pub(super) async fn stage(&self, caller: &Caller, message: Option<pb::CimMessage>) -> Result<Pending, Error> {
-        let message = message.ok_or(Error::InvalidRequest { field: "message", problem: "is required".into() })?;
-        caller.may_send(&message)?;
+        let message = message.ok_or(Error::InvalidRequest { field: "message", problem: "is required".into() });
+        let message = message.and_then(|message| caller.may_send(&message).map(|()| message));
+        let message = message.inspect_err(|error| self.inbox.refused(error.reason_name()))?;
         let span = tracing::info_span!("message", id = message.id.as_deref());
         self.inbox.stage(message, Violations::default(), self.settings.reuse).instrument(span).await
     }

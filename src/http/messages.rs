@@ -3,11 +3,12 @@
 use super::admission::Calling;
 use super::problem::Problem;
 use super::{Routes, Settings, body, prefer};
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::inbox::{Accepted, Inbox, Reuse};
 use crate::outcomes::{Outcome, Patience};
 use crate::pb::{self, DeliveryStatus};
-use crate::wire;
+use crate::wire::{self, Decoded};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -53,11 +54,8 @@ async fn receive(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let too_large = Error::MessageTooLarge { limit: desk.message_bytes };
-    let json = body::json(&headers, body, desk.body_timeout, desk.message_bytes, too_large).await?;
-    let decoded = wire::decode(&json, desk.json_depth).map_err(Error::InvalidJson)?;
-    drop(json);
-    caller.may_send(&decoded.message)?;
+    let read = read(&desk, &caller, &headers, body).await;
+    let decoded = read.inspect_err(|problem| desk.inbox.refused(problem.reason()))?;
     let accepted = desk.inbox.accept(decoded.message, decoded.violations, desk.reuse).await?;
     tracing::Span::current().record("message_id", accepted.stored.id());
     let patience = prefer::patience(&headers).unwrap_or(Patience::usual(desk.delivery_wait));
@@ -65,6 +63,15 @@ async fn receive(
         Some(outcome) => told(&accepted, outcome),
         None => (desk.accepted_status, Json(Receipt::of(&accepted))).into_response(),
     })
+}
+
+/// The message that a request carries, as far as it can be read, if its caller may send it.
+async fn read(desk: &Desk, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Decoded, Problem> {
+    let too_large = Error::MessageTooLarge { limit: desk.message_bytes };
+    let json = body::json(headers, body, desk.body_timeout, desk.message_bytes, too_large).await?;
+    let decoded = wire::decode(&json, desk.json_depth).map_err(Error::InvalidJson)?;
+    caller.may_send(&decoded.message)?;
+    Ok(decoded)
 }
 
 /// The answer that tells what became of a message: a delivery notification.

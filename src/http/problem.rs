@@ -66,7 +66,7 @@ impl Problem {
     }
 
     /// The machine-readable reason.
-    fn reason(&self) -> &'static str {
+    pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Failed(error) | Self::PreconditionFailed(error) | Self::NotRegistered(error) => error.reason_name(),
             Self::UnknownPath => "PATH_NOT_FOUND",

@@ -9,6 +9,7 @@
 use super::ending;
 use super::timers::Timers;
 use crate::channels::Channels;
+use crate::metrics;
 use crate::planning;
 use crate::store::{AppendError, Error, Facts, Page, Position, SessionFacts, SessionFilter, Store, Stored, clock};
 use crate::violation::Violations;
@@ -49,6 +50,7 @@ pub struct Expiry {
     /// How far the log is followed.
     position: Position,
     started: Instant,
+    metrics: Arc<metrics::Expiry>,
     shutdown: CancellationToken,
 }
 
@@ -61,13 +63,18 @@ impl fmt::Debug for Expiry {
 impl Expiry {
     /// The expiry of the sessions in `store`. Time counts from here.
     pub fn new(store: Arc<dyn Store>, timeouts: Timeouts, shutdown: CancellationToken) -> Self {
-        let timers = Timers::default();
-        Self { store, timeouts, channels: None, timers, position: Position::default(), started: Instant::now(), shutdown }
+        let (timers, position, metrics) = Default::default();
+        Self { store, timeouts, channels: None, timers, position, started: Instant::now(), metrics, shutdown }
     }
 
     /// The same, with deliveries to the webhooks of these channels.
     pub fn delivering(self, channels: Channels) -> Self {
         Self { channels: Some(channels), ..self }
+    }
+
+    /// The same, counting by `metrics`.
+    pub fn counting(self, metrics: Arc<metrics::Expiry>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Ends sessions until the shutdown, or until the store has failed.
@@ -90,6 +97,7 @@ impl Expiry {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.follow().await?;
+            self.metrics.watched(self.timers.len());
             tokio::select! {
                 _ = tick.tick() => self.expire().await?,
                 changed = durable.changed() => if changed.is_err() { return Ok(()) },

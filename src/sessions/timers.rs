@@ -70,6 +70,11 @@ impl Timers {
         due
     }
 
+    /// How many sessions are watched.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

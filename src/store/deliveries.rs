@@ -394,7 +394,8 @@ impl<B: Below> Stack<'_, B> {
         let mut ids: BTreeSet<_> = below.iter().map(|delivery| delivery.id).collect();
         for told in self.above {
             let mut looked_at = 0;
-            for (id, _) in told.planned_after(after, wanted).take_while(|(id, _)| *id <= DeliveryId::last_of(end)) {
+            let most = reached;
+            for (id, _) in told.planned_after(after, wanted).take_while(|(id, _)| *id <= most) {
                 ids.insert(id);
                 looked_at += 1;
                 if looked_at == LOOKED_AT {

@@ -8,7 +8,7 @@ use super::claims::Claims;
 use super::deliveries::{self, Deliveries, DeliveryId, Stack, Wanted};
 use super::facts::State;
 use super::hash::HashKey;
-use super::{AppendError, Claim, Error, Filter, Page, Position, Registry, Scan, Span, Stage, Staged, Store, Stored};
+use super::{AppendError, Claim, Error, Figures, Filter, Page, Position, Registry, Scan, Span, Stage, Staged, Store, Stored};
 use super::{Facts as _, SessionFacts, SessionFilter, SessionPage};
 use crate::pb;
 use crate::wire;
@@ -258,6 +258,10 @@ impl Store for Memory {
 
     fn durable(&self) -> watch::Receiver<Position> {
         self.shared.durable.subscribe()
+    }
+
+    fn figures(&self) -> Figures {
+        Figures { log_bytes: self.log().bytes as u64, ..Figures::default() }
     }
 }
 

@@ -308,6 +308,18 @@ pub enum Health {
 }
 
 impl Health {
+    /// Every word that there is for it.
+    pub const WORDS: [&'static str; 3] = ["serving", "full", "failed"];
+
+    /// The word for it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Full { .. } => "full",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
     /// Fails unless something can be accepted.
     fn accepting(&self) -> Result<(), Error> {
         match self {
@@ -316,6 +328,19 @@ impl Health {
             Self::Failed { cause } => Err(Error::Unavailable { cause: cause.clone() }),
         }
     }
+}
+
+/// What an engine takes up, as far as it knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Bytes of the log, as they count for the bound that it has.
+    pub log_bytes: u64,
+    /// Bytes of the index.
+    pub index_bytes: Option<u64>,
+    /// Bytes that are free on the disk of the log.
+    pub free_bytes: Option<u64>,
+    /// Entries that the index has not taken in yet.
+    pub not_indexed: Option<u64>,
 }
 
 /// An engine that keeps the log. See the module for what it promises.
@@ -403,6 +428,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The durable position as it rises. A receiver that looks away sees the latest.
     fn durable(&self) -> watch::Receiver<Position>;
 
+    /// What it takes up. It waits for no disk: what only that can tell may be a second old.
+    fn figures(&self) -> Figures {
+        Figures::default()
+    }
+
     /// Whether it can do its work, as that changes.
     fn health(&self) -> watch::Receiver<Health> {
         watch::Sender::new(Health::Serving).subscribe()
@@ -425,6 +455,13 @@ mod tests {
         fn no_text_makes_a_cursor_panic(text: String) {
             let _cursor: Result<Cursor, NotACursor> = text.parse();
         }
+    }
+
+    #[test]
+    fn the_words_for_health_are_all_there_are() {
+        let [what, cause] = [String::new(), String::new()];
+        let all = [Health::Serving, Health::Full { what }, Health::Failed { cause }];
+        assert_eq!(all.each_ref().map(Health::word), Health::WORDS);
     }
 
     #[test]

@@ -279,6 +279,8 @@ async fn a_name_that_lags_holds_nothing_up_and_can_be_reset() {
     assert!(oldest > Position(0), "retention went on");
     let listed = world.listed();
     assert_eq!((listed.behind, listed.expired, listed.attached), (100, true, false));
+    let figures = Figures { names: 1, attached: 0, expired: 1, behind: 0 };
+    assert_eq!(world.subscriptions.figures(), figures);
     let expired = world.subscriptions.subscribe(named("a")).await.map(drop);
     assert_eq!(expired, Err(Error::CursorExpired { oldest: world.cursor(oldest.0) }));
     let reset = Request { reset: true, ..from(Start::Earliest) };
@@ -286,6 +288,8 @@ async fn a_name_that_lags_holds_nothing_up_and_can_be_reset() {
     assert_eq!(reader.start, oldest.0);
     let listed = world.listed();
     assert_eq!((listed.behind, listed.expired, listed.attached), (100 - oldest.0, false, true));
+    let figures = Figures { names: 1, attached: 1, expired: 0, behind: 100 - oldest.0 };
+    assert_eq!(world.subscriptions.figures(), figures);
 }
 
 #[tokio::test(start_paused = true)]

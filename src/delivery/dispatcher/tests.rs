@@ -140,3 +140,45 @@ async fn an_outcome_that_cannot_be_stored_at_once_is_stored_later_and_nobody_is_
     let open = store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found;
     assert!(open.iter().all(|delivery| delivery.id.planned_at != stored.position), "{open:?}");
 }
+
+/// Appends an entry; its position.
+async fn append(memory: &Memory, entry: Entry) -> Position {
+    memory.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("is stored")[0].position
+}
+
+#[tokio::test]
+async fn a_census_tells_what_is_open_and_what_is_dead_and_passes_over_what_is_settled() {
+    let memory = Arc::new(Memory::new(1 << 20));
+    let plan = async || {
+        let planned = store::Delivery { channel_id: "c".into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
+        let message = Some(samples::message(json!({})));
+        append(&memory, Entry { message, deliveries: vec![planned], ..Entry::default() }).await
+    };
+    let step = async |planned_at: Position, state: DeliveryState| {
+        let endpoint = Endpoint::Connector.into();
+        let step = store::DeliveryStep { planned_at: planned_at.0, endpoint, state: state.into(), ..Default::default() };
+        append(&memory, Entry { delivery_steps: vec![step], ..Entry::default() }).await;
+    };
+    let mut census = dispatcher(memory.clone(), samples::channels(false), Waiters::new(0)).census();
+    let mut counted = async || {
+        let metrics::Backlog { pending, parked, held, dead, since } = census.count().await.expect("can be read");
+        assert_eq!(since.is_some(), pending > 0);
+        assert_eq!(held, 0);
+        (pending, parked, dead)
+    };
+    assert_eq!(counted().await, (0, 0, 0));
+    let [delivered, parked, dead, first, last] = [plan().await, plan().await, plan().await, plan().await, plan().await];
+    step(delivered, DeliveryState::Delivered).await;
+    step(parked, DeliveryState::Parked).await;
+    step(dead, DeliveryState::Failed).await;
+    assert_eq!(counted().await, (2, 1, 1));
+    step(first, DeliveryState::Failed).await;
+    step(parked, DeliveryState::Delivered).await;
+    assert_eq!(counted().await, (1, 0, 2), "what was open may die");
+    step(dead, DeliveryState::Discarded).await;
+    step(first, DeliveryState::Discarded).await;
+    step(last, DeliveryState::Accepted).await;
+    assert_eq!(counted().await, (0, 0, 0));
+    plan().await;
+    assert_eq!(counted().await, (1, 0, 0));
+}

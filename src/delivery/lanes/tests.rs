@@ -304,6 +304,32 @@ fn a_probe_that_calls_nobody_leaves_the_breaker_as_it_is_and_another_follows() {
 }
 
 #[test]
+fn a_breaker_counts_until_something_gets_through_or_its_endpoint_is_changed() {
+    let fail = |world: &mut World, channel: &str| {
+        for _ in 0..3 {
+            let start = world.begun().into_iter().find(|start| start.key.channel_id == channel).expect("may begin");
+            world.end(&start, DOWN);
+        }
+    };
+    let mut world = World::with((1..=5).map(|lane| delivery("a", lane, lane)));
+    fail(&mut world, "a");
+    assert_eq!(world.lanes.broken(), 1);
+    world.wait(10 * SECOND);
+    let probe = world.begin();
+    assert_eq!(world.lanes.broken(), 1, "nobody knows yet");
+    world.end(&probe, Verdict::Delivered);
+    assert_eq!(world.lanes.broken(), 0);
+
+    let mut world = World::with((1..=5).map(|lane| delivery("a", lane, lane)));
+    fail(&mut world, "a");
+    let key = world.lanes.endpoints().next().expect("is known").clone();
+    for enabled in [false, true] {
+        world.lanes.changed(&key, enabled, world.now);
+        assert_eq!(world.lanes.broken(), 0);
+    }
+}
+
+#[test]
 fn what_is_held_holds_its_lane_up_until_it_is_discarded_or_all_is_released() {
     let mut world = World::new();
     world.lanes = Lanes::new(rules()).holding(Some(Position(10)));

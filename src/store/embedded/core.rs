@@ -2,6 +2,7 @@
 
 use super::options::Options;
 use super::shelf::Shelf;
+use crate::metrics;
 use crate::store::claims::Claims;
 use crate::store::control::{Control, ControlError};
 use crate::store::hash::HashKey;
@@ -10,9 +11,9 @@ use crate::store::log::{self, BatchHeader, LogError, Place, Segments, Spare, Wri
 use crate::store::tail::{Batch, InOrder, Layers, Tail};
 use crate::store::{AppendError, Claim, Error, Health, Position, Stage, Staged, Stored};
 use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore, watch};
 
 /// Longest that a caller waits for room.
@@ -52,6 +53,17 @@ pub(super) struct Core {
     /// True while the index lacks the room for what it was last given.
     index_is_full: AtomicBool,
     merge: Mutex<Option<Merge>>,
+    /// What the keeper has seen last.
+    pub(super) seen: Mutex<Seen>,
+    /// Who counts the writes, if somebody does.
+    pub(super) metrics: OnceLock<Arc<metrics::Log>>,
+}
+
+/// What only the disk can tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) index_bytes: Option<u64>,
+    pub(super) free_bytes: Option<u64>,
 }
 
 /// The parts of an engine that was opened.
@@ -89,6 +101,8 @@ impl Core {
             flush: AtomicBool::new(false),
             index_is_full: AtomicBool::new(false),
             merge: Mutex::new(None),
+            seen: Mutex::default(),
+            metrics: OnceLock::new(),
         }
     }
 
@@ -203,9 +217,15 @@ impl Core {
         let next = self.tail.lock().next_batch();
         let Some(mut batch) = next else { return false };
         let count = u32::try_from(batch.hints.len()).expect("a batch is bounded far below 4 billion entries");
+        let begun = Instant::now();
         let written = self.writer.lock().write(&mut batch.bytes, batch.first, count);
         match written {
-            Ok((place, size)) => self.publish(batch, place, size),
+            Ok((place, size)) => {
+                if let Some(metrics) = self.metrics.get() {
+                    metrics.wrote(count, size, begun.elapsed());
+                }
+                self.publish(batch, place, size);
+            }
             Err(WriteError::Full(error)) => self.reject(batch, &error),
             Err(WriteError::Failed(error)) => self.fail(format!("the log cannot be written: {error}"), Some(batch)),
         }

@@ -23,12 +23,13 @@ pub(crate) use open::{Files, reindex_locked};
 pub use open::{OpenError, Opening, open, reindex};
 pub use options::Options;
 
-use self::core::{Core, unavailable};
+use self::core::{Core, Seen, unavailable};
 use super::bookmarks::{Bookmark, Bookmarks, Changes};
 use super::{
-    AppendError, Claim, Cursor, Deliveries, DeliveryId, Error, Filter, Health, Page, Position, Registry, Scan, SessionFacts,
-    SessionFilter, SessionPage, Span, Stage, Staged, Store, Stored, Wanted,
+    AppendError, Claim, Cursor, Deliveries, DeliveryId, Error, Figures, Filter, Health, Page, Position, Registry, Scan,
+    SessionFacts, SessionFilter, SessionPage, Span, Stage, Staged, Store, Stored, Wanted,
 };
+use crate::metrics;
 use crate::pb;
 use async_trait::async_trait;
 use prost_types::Timestamp;
@@ -46,6 +47,12 @@ pub struct Embedded {
 }
 
 impl Embedded {
+    /// The same, whose writes are counted by `metrics` from now on. Only the first ones that are given count.
+    pub fn counting(self, metrics: Arc<metrics::Log>) -> Self {
+        let _kept = self.core.metrics.set(metrics);
+        self
+    }
+
     /// How many entries the index has not taken in yet.
     pub fn not_indexed(&self) -> u64 {
         let tail = self.core.tail.lock();
@@ -143,6 +150,11 @@ impl Store for Embedded {
 
     fn durable(&self) -> watch::Receiver<Position> {
         self.core.durable.subscribe()
+    }
+
+    fn figures(&self) -> Figures {
+        let Seen { index_bytes, free_bytes } = *self.core.seen.lock();
+        Figures { log_bytes: self.core.segments.bytes(), index_bytes, free_bytes, not_indexed: Some(self.not_indexed()) }
     }
 
     fn health(&self) -> watch::Receiver<Health> {

@@ -1,6 +1,6 @@
 //! Keeping the house: a spare segment, room on the disk, and letting go of what is old.
 
-use super::core::{Core, unavailable};
+use super::core::{Core, Seen, unavailable};
 use crate::pb::store::{Carried, CarriedDelivery, Entry};
 use crate::store::deliveries::Below as _;
 use crate::store::index::{IndexError, to_pb};
@@ -47,14 +47,17 @@ impl Core {
 
     /// Looks after room and retention once.
     pub(super) fn keep_house(&self) {
-        let full = match self.keep_within_bounds() {
+        let kept = self.keep_within_bounds();
+        let seen = Seen { index_bytes: self.index.bytes().ok(), free_bytes: self.segments.disk().free().ok() };
+        *self.seen.lock() = seen;
+        let full = match kept {
             Ok(true) => Some(format!("the log has more than {} bytes, all of them too young to go", self.options.max_bytes)),
-            Ok(false) => self.disk_full(),
+            Ok(false) => self.disk_full(seen),
             Err(error) => {
                 if !self.has_failed() {
                     tracing::warn!(error = &error as &dyn std::error::Error, "old messages cannot be let go");
                 }
-                self.disk_full()
+                self.disk_full(seen)
             }
         };
         if full.is_none()
@@ -65,10 +68,10 @@ impl Core {
         self.set_full(full);
     }
 
-    fn disk_full(&self) -> Option<String> {
+    fn disk_full(&self, seen: Seen) -> Option<String> {
         let least = self.options.min_free;
-        match self.segments.disk().free() {
-            Ok(free) if free < least => Some(format!("{free} bytes are free on the disk, {least} are needed")),
+        match seen.free_bytes {
+            Some(free) if free < least => Some(format!("{free} bytes are free on the disk, {least} are needed")),
             _ if self.index_is_full() => Some("the index cannot grow".into()),
             _ => None,
         }

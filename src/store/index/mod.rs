@@ -163,6 +163,14 @@ impl Index {
         Ok(position(&self.writer.lock())?)
     }
 
+    /// How many bytes its files have.
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
+        let database = std::fs::metadata(&self.path)?.len();
+        // It is not always there.
+        let waiting = std::fs::metadata(beside(&self.path, "-wal")).map_or(0, |file| file.len());
+        Ok(database + waiting + self.runs().iter().map(|run| run.bytes()).sum::<u64>())
+    }
+
     /// A view of the index for as long as it is held.
     pub(crate) fn lookup(&self) -> Result<Lookup<'_>, IndexError> {
         let idle = self.idle.lock().pop();

@@ -155,7 +155,7 @@ impl Run {
         })?;
         let run = Self { number, first, last, entries, filter, folder: folder.clone(), file };
         let length = run.file.len().map_err(folder.io(number, "read"))?;
-        let needed = (run.pages() + 1) * PAGE as u64;
+        let needed = run.bytes();
         if length != needed {
             return Err(folder.damaged(number, format!("has {length} bytes instead of {needed}")));
         }
@@ -169,6 +169,11 @@ impl Run {
 
     const fn pages(&self) -> u64 {
         self.entries.div_ceil(ROWS)
+    }
+
+    /// How many bytes its file has.
+    pub(super) const fn bytes(&self) -> u64 {
+        (self.pages() + 1) * PAGE as u64
     }
 
     /// Reads a page, and checks that it is what it is said to be.

@@ -59,6 +59,11 @@ impl Segments {
         self.known.read().iter().map(|(first, bytes)| (*first, *bytes)).collect()
     }
 
+    /// The bytes of all.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.known.read().values().sum()
+    }
+
     /// A segment that is gone from now on.
     pub(crate) fn forget(&self, first: Position) {
         self.known.write().remove(&first);
