@@ -5,9 +5,11 @@ use crate::channels::{self, Channels, declared};
 use crate::config::{self, Config, ConfigError, Problem};
 use crate::delivery::{self, Configurations, Dispatcher};
 use crate::feed::{self, Feed};
+use crate::http::{self, Signs};
 use crate::inbox::{Inbox, Reuse};
 use crate::listener;
 use crate::message;
+use crate::metrics::{self, Metrics, Present, present};
 use crate::outcomes::Waiters;
 use crate::pb;
 use crate::readiness::Readiness;
@@ -19,7 +21,7 @@ use crate::store::memory::Memory;
 use crate::store::{self, Registry, Store};
 use crate::subscriptions::{self, Subscriptions};
 use crate::wire::Bounds;
-use crate::{grpc, http, webhook};
+use crate::{grpc, webhook};
 use axum::http::StatusCode;
 use std::future::Future;
 use std::io;
@@ -108,30 +110,34 @@ impl Gateway {
     /// Fails if the store cannot be opened, and soon after it has failed.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         tokio::pin!(shutdown);
-        let (readiness, _) = watch::channel(Readiness::Opening);
+        let (readiness, told) = watch::channel(Readiness::Opening);
+        let metrics = Metrics::default();
+        metrics.ask(tell_readiness(told.clone()));
+        let signs = Signs { readiness: told, metrics };
         let store = tokio::select! {
-            opened = self.open(&readiness) => opened?,
+            opened = self.open(&readiness, &signs) => opened?,
             () = &mut shutdown => return Ok(()),
         };
         tracing::info!("the gateway is up");
-        let served = self.serve_from(&store, &readiness, shutdown).await;
+        let served = self.serve_from(&store, &readiness, signs, shutdown).await;
         store.close().await;
         served
     }
 
     /// Opens the store; meanwhile it tells whoever asks how far that is.
-    async fn open(&self, readiness: &watch::Sender<Readiness>) -> Result<OpenStore, Error> {
-        let opening = OpenStore::open(self.config.store.clone(), readiness.clone());
+    async fn open(&self, readiness: &watch::Sender<Readiness>, signs: &Signs) -> Result<OpenStore, Error> {
+        let opening = OpenStore::open(self.config.store.clone(), readiness.clone(), signs.metrics.log.clone());
         tokio::pin!(opening);
         if let Ok(opened) = tokio::time::timeout(OPENED_SOON, &mut opening).await {
             return opened;
         }
         let stop = CancellationToken::new();
         let (routes, health) = grpc::opening().await;
+        let routes = grpc::counted(routes, &signs.metrics.grpc);
         let tls = self.credentials.tls.clone();
         let router = routes.into_axum_router();
         let grpc_server = listener::serve(&self.grpc, tls.clone(), router, grpc_limits(&self.config.grpc), stop.clone());
-        let router = http::opening(readiness.subscribe());
+        let router = http::opening(signs.clone());
         let http_server = listener::serve(&self.http, tls, router, http_limits(&self.config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
         tokio::pin!(servers);
@@ -150,8 +156,10 @@ impl Gateway {
         self,
         store: &OpenStore,
         readiness: &watch::Sender<Readiness>,
+        signs: Signs,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), Error> {
+        let metrics = &signs.metrics;
         let Self { config, declared, credentials, grpc: grpc_listener, http: http_listener } = self;
         let (gate, tls) = (credentials.gate.clone(), credentials.tls.clone());
         let _renewal = AbortOnDropHandle::new(tokio::spawn(credentials.renew()));
@@ -162,7 +170,8 @@ impl Gateway {
         let waiters = Waiters::new(config.delivery.max_waiting);
         let client = webhook::Client::new(webhook_settings(&config.webhook))?;
         let limits = limits(&config.limits);
-        let inbox = Inbox::new(store.clone(), channels.clone(), limits, config.inbox.repeat_window).delivering(waiters.clone());
+        let inbox = Inbox::new(store.clone(), channels.clone(), limits, config.inbox.repeat_window);
+        let inbox = inbox.delivering(waiters.clone()).counting(metrics.inbox.clone());
         let settings = delivery_settings(&config.delivery);
         let _configurations = config.channels.tell_connectors.then(|| {
             let (retries, in_flight) = (settings.retries.clone(), settings.in_flight);
@@ -170,16 +179,22 @@ impl Gateway {
             AbortOnDropHandle::new(tokio::spawn(configurations.run()))
         });
         let dispatcher = Dispatcher::new(store.clone(), channels.clone(), client, settings, waiters, limits, stop.clone());
+        let dispatcher = dispatcher.counting(metrics.delivery.clone());
+        let _census = AbortOnDropHandle::new(tokio::spawn(dispatcher.census().run()));
         let desk = dispatcher.desk();
         let dispatcher = AbortOnDropHandle::new(tokio::spawn(dispatcher.run()));
         let (feed, matcher) = Feed::new(store.clone(), feed_settings(&config.feed), stop.clone());
+        let feed = feed.counting(metrics.feed.clone());
         let matcher = AbortOnDropHandle::new(tokio::spawn(matcher.run()));
         let settings = subscriptions_settings(&config.subscriptions);
         let sessions = Sessions::new(store.clone()).delivering(channels.clone());
         let timeouts = timeouts(&config.sessions, channels.clone());
         let expiry = Expiry::new(store.clone(), timeouts, stop.clone()).delivering(channels);
+        let expiry = expiry.counting(metrics.expiry.clone());
         let _expiry = AbortOnDropHandle::new(tokio::spawn(expiry.run()));
-        let (subscriptions, writer) = Subscriptions::open(feed, store, bookmarks, settings).await.map_err(store_failed)?;
+        let opened = Subscriptions::open(feed.clone(), store.clone(), bookmarks, settings).await;
+        let (subscriptions, writer) = opened.map_err(store_failed)?;
+        metrics.ask(tell_figures(store, feed, subscriptions.clone()));
         let _writer = AbortOnDropHandle::new(tokio::spawn(writer.run()));
 
         let (routes, health) = grpc::routes(
@@ -192,9 +207,9 @@ impl Gateway {
             stop.clone(),
         )
         .await;
+        let routes = grpc::counted(routes, &metrics.grpc);
         let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
-        let http_router =
-            http::router(inbox, subscriptions, sessions, desk, &gate, readiness.subscribe(), &http_settings(&config));
+        let http_router = http::router(inbox, subscriptions, sessions, desk, &gate, signs, &http_settings(&config));
         let grpc_server = listener::serve(grpc_listener, tls.clone(), grpc_router, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, tls, http_router, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
@@ -243,7 +258,7 @@ enum OpenStore {
 }
 
 impl OpenStore {
-    async fn open(config: config::Store, readiness: watch::Sender<Readiness>) -> Result<Self, Error> {
+    async fn open(config: config::Store, readiness: watch::Sender<Readiness>, log: Arc<metrics::Log>) -> Result<Self, Error> {
         match config.engine {
             config::Engine::Memory => {
                 tracing::warn!("the store is in memory: nothing survives this process");
@@ -260,7 +275,7 @@ impl OpenStore {
                     })
                 });
                 let opened = opening.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
-                Ok(Self::Embedded(opened?))
+                Ok(Self::Embedded(opened?.counting(log)))
             }
         }
     }
@@ -294,6 +309,35 @@ impl OpenStore {
                 tracing::error!(error = &error as &dyn std::error::Error, "the store could not be closed in order");
             }
         }
+    }
+}
+
+/// Tells the metrics what the gateway can do.
+fn tell_readiness(readiness: watch::Receiver<Readiness>) -> impl Fn(&mut Present) + Send + 'static {
+    move |present: &mut Present| {
+        present.readiness = Some(present::State { all: &Readiness::WORDS, now: readiness.borrow().word() });
+    }
+}
+
+/// Tells the metrics how these parts are.
+fn tell_figures(store: Arc<dyn Store>, feed: Feed, subscriptions: Subscriptions) -> impl Fn(&mut Present) + Send + 'static {
+    let health = store.health();
+    move |present: &mut Present| {
+        let (span, figures) = (store.span(), store.figures());
+        present.store = Some(present::Store {
+            state: present::State { all: &store::Health::WORDS, now: health.borrow().word() },
+            log_bytes: figures.log_bytes,
+            index_bytes: figures.index_bytes,
+            free_bytes: figures.free_bytes,
+            oldest: span.oldest.0,
+            newest: span.end.0,
+            not_indexed: figures.not_indexed,
+        });
+        let (open, most) = feed.streams();
+        present.streams = Some(present::Streams { open: open as u64, most: most as u64 });
+        let subscriptions::Figures { names, attached, expired, behind } = subscriptions.figures();
+        let [names, attached, expired] = [names, attached, expired].map(|count| count as u64);
+        present.subscriptions = Some(present::Subscriptions { names, attached, expired, behind });
     }
 }
 

@@ -6,10 +6,13 @@ mod channels;
 mod deliveries;
 mod messages;
 mod notifications;
+mod observe;
 mod sessions;
 mod status;
 mod subscriptions;
 mod timeline;
+
+pub use observe::counted;
 
 use crate::auth::{Gate, Right};
 use crate::delivery::Desk;

@@ -21,11 +21,12 @@ mod subscriptions;
 mod timeline;
 mod view;
 
+pub use health::Signs;
+
 use crate::auth::{Gate, Right};
 use crate::delivery::Desk;
 use crate::error::Error;
 use crate::inbox::{Inbox, Reuse};
-use crate::readiness::Readiness;
 use crate::sessions::Sessions;
 use crate::subscriptions::Subscriptions;
 use admission::admitting;
@@ -36,9 +37,9 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use observe::{Observer, observe};
 use problem::Problem;
 use std::time::Duration;
-use tokio::sync::watch;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// How the face serves.
@@ -71,17 +72,20 @@ pub struct Settings {
 /// Every path and what it serves.
 type Routes = Vec<(&'static str, MethodRouter)>;
 
-/// The face of these use cases, for those whom `gate` lets in. `/readyz` tells what `readiness` says.
+/// The face of these use cases, for those whom `gate` lets in. How the gateway is tell `signs`, which count its requests, too.
 pub fn router(
     inbox: Inbox,
     subscriptions: Subscriptions,
     sessions: Sessions,
     desk: Desk,
     gate: &Gate,
-    readiness: watch::Receiver<Readiness>,
+    signs: Signs,
     settings: &Settings,
 ) -> Router {
-    let router = routes(inbox, subscriptions, sessions, desk, gate, readiness, settings)
+    let requests = signs.metrics.http.clone();
+    let routes = routes(inbox, subscriptions, sessions, desk, gate, signs, settings);
+    let observer = Observer::new(&requests, &routes);
+    let router = routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Problem::UnknownPath)
@@ -90,16 +94,19 @@ pub fn router(
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer(middleware::from_fn(observe::observe))
+    router.layer(middleware::from_fn_with_state(observer, observe))
 }
 
 /// The face while the store is being opened: it tells how far that is, and asks everybody else to come again.
-pub fn opening(readiness: watch::Receiver<Readiness>) -> Router {
-    health::routes(readiness)
+pub fn opening(signs: Signs) -> Router {
+    let requests = signs.metrics.http.clone();
+    let routes = health::routes(signs);
+    let observer = Observer::new(&requests, &routes);
+    routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Problem::Failed(Error::Opening))
-        .layer(middleware::from_fn(observe::observe))
+        .layer(middleware::from_fn_with_state(observer, observe))
 }
 
 fn routes(
@@ -108,10 +115,10 @@ fn routes(
     sessions: Sessions,
     desk: Desk,
     gate: &Gate,
-    readiness: watch::Receiver<Readiness>,
+    signs: Signs,
     settings: &Settings,
 ) -> Routes {
-    let everybody = [health::routes(readiness), openapi::routes()].concat();
+    let everybody = [health::routes(signs), openapi::routes()].concat();
     let known = [
         messages::routes(inbox.clone(), settings),
         channels::routes(inbox.channels().clone(), settings),

@@ -16,8 +16,9 @@ mod tests {
     use crate::auth::Gate;
     use crate::delivery::Desk;
     use crate::feed::{self, Feed};
-    use crate::http::{Settings, router, routes};
+    use crate::http::{Settings, Signs, router, routes};
     use crate::inbox::{Inbox, Reuse};
+    use crate::metrics::Metrics;
     use crate::samples;
     use crate::sessions::Sessions;
     use crate::store::memory::Memory;
@@ -52,7 +53,8 @@ mod tests {
         let (subscriptions, _writer) = opened.expect("memory can be read");
         let desk = Desk::alone(store.clone());
         let sessions = Sessions::new(store);
-        let (_readiness, ready) = watch::channel(crate::readiness::Readiness::Ready);
+        let (_readiness, readiness) = watch::channel(crate::readiness::Readiness::Ready);
+        let signs = Signs { readiness, metrics: Metrics::default() };
         let settings = Settings {
             accepted_status: StatusCode::ACCEPTED,
             body_timeout: Duration::from_secs(30),
@@ -68,9 +70,9 @@ mod tests {
         };
         let gate = Gate::open();
         let router =
-            router(inbox.clone(), subscriptions.clone(), sessions.clone(), desk.clone(), &gate, ready.clone(), &settings);
+            router(inbox.clone(), subscriptions.clone(), sessions.clone(), desk.clone(), &gate, signs.clone(), &settings);
         let mut served = Methods::new();
-        for (path, _) in routes(inbox, subscriptions, sessions, desk, &gate, ready, &settings) {
+        for (path, _) in routes(inbox, subscriptions, sessions, desk, &gate, signs, &settings) {
             let request = Request::builder().method("TRACE").uri(path.replace(['{', '}'], "")).body(Body::empty()).unwrap();
             let answer = router.clone().oneshot(request).await.unwrap();
             let allow = answer.headers()[header::ALLOW].to_str().unwrap();

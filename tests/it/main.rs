@@ -11,6 +11,7 @@ mod delivery;
 mod discovery;
 mod history;
 mod limits;
+mod metrics;
 mod names;
 mod readers;
 mod send;

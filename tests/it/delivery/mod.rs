@@ -2,6 +2,7 @@
 
 mod bots;
 mod configurations;
+mod counted;
 mod failures;
 mod letters;
 mod order;

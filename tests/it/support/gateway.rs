@@ -1,6 +1,7 @@
 //! A gateway in this process.
 
 use super::client::Client;
+use super::page::Page;
 use super::soon;
 use cim_gateway::app;
 use cim_gateway::config::Config;
@@ -75,6 +76,11 @@ impl Gateway {
     /// A client with a connection of its own.
     pub async fn client(&self) -> Client {
         Client::to(self.grpc).await
+    }
+
+    /// What its metrics are now.
+    pub async fn page(&self) -> Page {
+        Page::of(self.http).await
     }
 
     /// Asks the gateway to stop; [`Stopping::down`] waits until it has.

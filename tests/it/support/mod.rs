@@ -4,6 +4,7 @@ pub mod client;
 pub mod gateway;
 pub mod http;
 pub mod messages;
+pub mod page;
 pub mod process;
 pub mod proxy;
 pub mod raw;
