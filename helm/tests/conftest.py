@@ -85,6 +85,17 @@ class Gateway:
                 return self.command(*args).returncode == 0
         pytest.fail(f"no kubelet asks so: {probe}")
 
+    def scraped(self, endpoint):
+        """What a Prometheus gets that asks as an endpoint of a monitor says."""
+        scheme, tls, folder = endpoint.get("scheme", "http"), endpoint.get("tlsConfig", {}), self.secrets.client
+        context = ssl._create_unverified_context() if tls.get("insecureSkipVerify") else None
+        if "ca" in tls:
+            context = ssl.create_default_context(cafile=folder / tls["ca"]["secret"]["key"])
+        if "cert" in tls:
+            context.load_cert_chain(folder / tls["cert"]["secret"]["key"], folder / tls["keySecret"]["key"])
+        answer = urllib.request.urlopen(f"{scheme}://{self.http}{endpoint['path']}", context=context, timeout=30)
+        return answer.read().decode()
+
     def shell(self, script):
         """Runs what somebody would paste who has a key and certificates, with this gateway in the place of the usual ports."""
         script = script.replace("127.0.0.1:50051", self.grpc).replace("127.0.0.1:8080", self.http)

@@ -59,13 +59,14 @@ class Authority:
     def __init__(self, folder):
         folder.mkdir(parents=True)
         self.certificate, self.key = folder / "ca.crt", folder / "ca.key"
-        openssl("req", "-x509", *FRESH, "-days", "2", "-subj", f"/CN={folder.name}", "-keyout", self.key, "-out", self.certificate)
+        about = ["-days", "2", "-subj", f"/CN={folder.name}", "-addext", "keyUsage=critical,keyCertSign"]
+        openssl("req", "-x509", *FRESH, *about, "-keyout", self.key, "-out", self.certificate)
 
     def certify(self, folder, extensions, other):
         """Makes a certificate, as a Secret has it, beside that of the authority of the other side."""
         folder.mkdir(parents=True)
         request, extfile = folder / "tls.csr", folder / "extensions"
-        extfile.write_text(extensions)
+        extfile.write_text(extensions + "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n")
         openssl("req", *FRESH, "-subj", "/CN=test", "-keyout", folder / "tls.key", "-out", request)
         by = ["-CA", self.certificate, "-CAkey", self.key, "-CAcreateserial", "-days", "2", "-extfile", extfile]
         openssl("x509", "-req", "-in", request, *by, "-out", folder / "tls.crt")

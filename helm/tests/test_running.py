@@ -81,6 +81,14 @@ def test_who_has_no_key_or_certificate_is_kept_out(running):
             assert strange != block and gateway.shell(strange).returncode != 0
 
 
+def test_a_prometheus_that_asks_as_its_monitor_says_gets_metrics_and_needs_no_key(running):
+    for name, kind in {"keys": "ServiceMonitor", "tls": "ServiceMonitor", "mutual-tls": "PodMonitor"}.items():
+        made = render({}, shape(name))
+        spec = made.one(kind)["spec"]
+        [endpoint] = spec.get("endpoints") or spec["podMetricsEndpoints"]
+        assert "# TYPE " in running(made).scraped(endpoint), name
+
+
 def test_the_gateway_ends_in_its_time(made, running):
     gateway = running(made)
     assert gateway.stop(made.pod["spec"]["terminationGracePeriodSeconds"]) == 0
