@@ -26,9 +26,6 @@ pub struct Caller {
     revoked: CancellationToken,
 }
 
-/// The service identifiers that a caller is bound to.
-pub type Bound<'c> = Option<&'c BTreeSet<String>>;
-
 impl Caller {
     /// Somebody, where nobody needs a key: may do everything.
     pub fn anybody() -> Self {
@@ -39,13 +36,13 @@ impl Caller {
         Self { identity: Some(identity), revoked }
     }
 
-    /// What the caller is called in the log.
-    pub fn name(&self) -> &str {
-        self.identity.as_ref().map_or("", |identity| &identity.name)
+    /// What the caller is called in the log; none where nobody needs a key.
+    pub fn name(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| identity.name.as_str())
     }
 
     /// The service identifiers that the caller is bound to; none if to none.
-    pub fn bound(&self) -> Bound<'_> {
+    pub fn bound(&self) -> Option<&BTreeSet<String>> {
         self.identity.as_ref().and_then(|identity| identity.service_identifiers.as_ref())
     }
 
@@ -137,19 +134,16 @@ impl Caller {
     /// Fails if the caller is bound, and the subscription is not one of its own: those are called as its key is, or begin with that
     /// and a dot.
     pub fn may_use_subscription(&self, subscription: &str) -> Result<(), Error> {
-        if self.bound().is_none() {
-            return Ok(());
-        }
-        let rest = subscription.strip_prefix(self.name());
+        let Some(own) = self.name().filter(|_| self.bound().is_some()) else { return Ok(()) };
+        let rest = subscription.strip_prefix(own);
         if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
             return Ok(());
         }
-        let own = self.name();
         Err(self.forbidden(format!("use the subscription {subscription:?}: its own are called {own:?} or begin with \"{own}.\"")))
     }
 
     fn forbidden(&self, deed: String) -> Error {
-        Error::Forbidden { caller: self.name().to_owned(), deed }
+        Error::Forbidden { caller: self.name().unwrap_or_default().to_owned(), deed }
     }
 }
 

@@ -11,7 +11,7 @@ mod role;
 #[cfg(test)]
 mod tests;
 
-pub use caller::{Bound, Caller};
+pub use caller::Caller;
 pub use key::Key;
 pub use keys::{Keys, Problem};
 pub use role::{Right, Role};

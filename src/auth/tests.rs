@@ -49,7 +49,7 @@ fn message(service_identifier: &str, sender: &str) -> pb::CimMessage {
 #[test]
 fn a_key_is_known_by_its_digest_in_both_schemes() {
     for shown in ["Bearer old", "bearer  new", "Basic dzpvbGQ=", "BASIC Om5ldw=="] {
-        assert_eq!(gate().caller(&shows(shown)).map(|caller| caller.name().to_owned()), Ok("whatsapp".into()), "{shown}");
+        assert_eq!(gate().caller(&shows(shown)).map(|caller| caller.name() == Some("whatsapp")), Ok(true), "{shown}");
     }
 }
 
@@ -150,7 +150,7 @@ fn what_is_under_way_goes_on_after_a_renewal_only_under_a_key_that_stays_as_it_i
         assert!(matches!(revoked.may(Right::Read), Err(Error::Unauthenticated { .. })));
         assert!(revoked.revoked().now_or_never().is_some());
     }
-    assert_eq!(gate.caller(&shows("Bearer newest")).unwrap().name(), "whatsapp");
+    assert_eq!(gate.caller(&shows("Bearer newest")).unwrap().name(), Some("whatsapp"));
     assert!(gate.caller(&shows("Bearer old")).is_err());
     assert!(gate.caller(&shows("Bearer b")).unwrap().may(Right::EndSessions).is_ok());
 }

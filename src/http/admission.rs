@@ -23,6 +23,7 @@ async fn admit(
     next: Next,
 ) -> Result<Response, Problem> {
     let caller = gate.caller(request.headers())?;
+    tracing::Span::current().record("caller", caller.name());
     right.map_or(Ok(()), |right| caller.may(right))?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)

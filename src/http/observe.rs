@@ -46,6 +46,7 @@ pub(super) async fn observe(State(observer): State<Arc<Observer>>, request: Requ
         route,
         status = tracing::field::Empty,
         message_id = tracing::field::Empty,
+        caller = tracing::field::Empty,
     );
     let version = request.version();
     let mut response = next.run(request).instrument(span.clone()).await;
