@@ -9,7 +9,9 @@
 //! page is full at once.
 //!
 //! A turn **rests** after its look for as long as the look took; the reader has its page meanwhile. So all cold looks together take
-//! half as many cores as there are turns, however many readers line up, and leave the rest to accepting messages.
+//! half as many cores as there are turns, however many readers line up, and leave the rest to accepting messages. Looks with a filter
+//! that are not cold are short; they take turns of their own, as many at a time, and rest not: a thousand readers that come near the
+//! end together would hold up accepting messages for as long as all of their looks take.
 
 use super::tray::Tray;
 use crate::store::{Error, Position, Scan, Store};
@@ -26,23 +28,25 @@ pub(super) const COLD: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
     store: Arc<dyn Store>,
-    turns: Arc<Semaphore>,
+    cold: Arc<Semaphore>,
+    near: Arc<Semaphore>,
 }
 
 /// A look under way. Dropping it gives up.
 pub(super) type Look = AbortOnDropHandle<Result<Scan, Error>>;
 
 impl Desk {
-    /// A desk that lets `cold` cold looks have their turn at a time.
-    pub(super) fn new(store: Arc<dyn Store>, cold: usize) -> Self {
-        Self { store, turns: Arc::new(Semaphore::new(cold)) }
+    /// A desk that lets `turns` cold looks have their turn at a time, and as many others with a filter.
+    pub(super) fn new(store: Arc<dyn Store>, turns: usize) -> Self {
+        Self { store, cold: Arc::new(Semaphore::new(turns)), near: Arc::new(Semaphore::new(turns)) }
     }
 
     /// Looks for the next page of what a reader wants after `after`.
     pub(super) fn look(&self, tray: Arc<Tray>, after: Position) -> Look {
         let store = self.store.clone();
         let behind = store.span().end.0.saturating_sub(after.0);
-        let turns = (!tray.filter.wants_everything() && behind > COLD).then(|| self.turns.clone());
+        let is_cold = behind > COLD;
+        let turns = (!tray.filter.wants_everything()).then(|| if is_cold { self.cold.clone() } else { self.near.clone() });
         AbortOnDropHandle::new(tokio::spawn(async move {
             let turn = match turns {
                 // It is never closed.
@@ -51,7 +55,7 @@ impl Desk {
             };
             let began = Instant::now();
             let scan = store.scan(after, tray.most(), &tray.filter).await;
-            if let Some(turn) = turn {
+            if let Some(turn) = turn.filter(|_| is_cold) {
                 let rest = began.elapsed();
                 tokio::spawn(async move {
                     sleep(rest).await;

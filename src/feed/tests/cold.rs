@@ -104,9 +104,32 @@ async fn cold_looks_are_limited_and_who_waits_has_heartbeats_on_time() {
     store.permits.add_permits(1_000_000);
     let readers = cold.into_iter().map(|mut reader| tokio::spawn(async move { while reader.heartbeat().await < end {} }));
     join_all(readers).await.into_iter().for_each(|ended| ended.expect("all is read"));
-    // Who has gone through the last round waits for no turn.
+    // Who has gone through the last round waits for no cold turn.
     for round in store.looks.lock().begun.chunks(READERS).take(ROUNDS - 1) {
         assert_eq!(round, ["0", "1", "2", "3", "4"]);
+    }
+}
+
+/// They would hold up accepting messages together.
+#[tokio::test(start_paused = true)]
+async fn looks_near_the_end_are_limited_too_and_wait_for_no_cold_one() {
+    let (gateway, store) = slow(COLD + 1).await;
+    let _cold = cold(&gateway, 2).await;
+    assert_eq!(store.now(), 2);
+    // Now as far behind as a reader may be that is not cold.
+    let near = |number: usize| on(&format!("near {number}")).1;
+    let mut readers = Vec::new();
+    for number in 0..5 {
+        let mut reader = gateway.listen(near(number), Start::After(gateway.cursor(1))).await;
+        reader.heartbeat().await;
+        assert!(reader.next().now_or_never().is_none());
+        readers.push(reader);
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(store.now(), 4, "two of either kind look");
+    store.permits.add_permits(1_000_000);
+    for mut reader in readers {
+        while reader.heartbeat().await < COLD + 1 {}
     }
 }
 
