@@ -72,7 +72,7 @@ pub struct Settings {
 /// Every path and what it serves.
 type Routes = Vec<(&'static str, MethodRouter)>;
 
-/// The face of these use cases, for those whom `gate` lets in. How the gateway is tell `signs`, which count its requests, too.
+/// The face of these use cases, for those whom `gate` lets in. `signs` tell how the gateway is; its requests are counted there.
 pub fn router(
     inbox: Inbox,
     subscriptions: Subscriptions,
