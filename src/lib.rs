@@ -53,6 +53,7 @@ pub mod inbox;
 pub mod listener;
 pub mod message;
 pub mod metrics;
+pub mod name;
 pub mod outcomes;
 pub mod pb;
 mod planning;

@@ -6,19 +6,18 @@
 //!
 //! All names are in memory; every change of one is written before it is answered ([`writer`]).
 
-mod name;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use name::{Name, NotAName};
 pub use reader::Reader;
 pub use writer::Writer;
 
 use crate::auth::{Caller, Right};
 use crate::error::Error;
 use crate::feed::{Feed, Start};
+use crate::name::Name;
 use crate::store::bookmarks::{Bookmark, Bookmarks};
 use crate::store::{self, Cursor, Filter, Span, Store};
 use crate::wire;

@@ -13,6 +13,7 @@
 use super::caller::{Caller, Identity};
 use super::key::Digest;
 use super::role::Role;
+use crate::name::Name;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -22,9 +23,6 @@ use toml::{Table, Value};
 
 /// Most keys of a file.
 const MOST: usize = 10_000;
-
-/// Most bytes of a name.
-const NAME_BYTES: usize = 100;
 
 /// What is wrong with a file of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,14 +152,8 @@ impl Reading {
     }
 
     fn name(&mut self, place: &str, name: Option<&Value>) -> Option<String> {
-        let is_name = |name: &&str| {
-            (1..=NAME_BYTES).contains(&name.len())
-                && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-        };
-        let Some(name) = name.and_then(Value::as_str).filter(is_name) else {
-            let needed =
-                format!("needs 1 to {NAME_BYTES} letters, digits, dots, dashes and underscores, a letter or digit first");
+        let Some(name) = name.and_then(Value::as_str).filter(|name| name.parse::<Name>().is_ok()) else {
+            let needed = "needs 1 to 100 letters, digits, dots, dashes and underscores, a letter or digit first";
             self.wrong(format!("{place}.name"), needed);
             return None;
         };

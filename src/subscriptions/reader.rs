@@ -1,9 +1,10 @@
 //! One reader, with or without a name.
 
-use super::{Name, Names};
+use super::Names;
 use crate::auth::Caller;
 use crate::error::Error;
 use crate::feed::{Event, Subscription};
+use crate::name::Name;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::oneshot;

@@ -3,9 +3,10 @@
 use crate::error::Error;
 use crate::feed::Start;
 use crate::http::query::{self, Query, excerpt, invalid};
+use crate::name::Name;
 use crate::pb::{Audience, SenderType};
 use crate::store::Filter;
-use crate::subscriptions::{Name, Request};
+use crate::subscriptions::Request;
 use axum::http::HeaderValue;
 use std::collections::HashSet;
 use std::hash::Hash;

@@ -1,4 +1,4 @@
-//! What a subscription may be called.
+//! What people may call something that is told in paths and in the log: a subscription, the holder of a key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// Most characters of a name.
 const LENGTH: usize = 100;
 
-/// The name of a subscription: 1 to 100 ASCII letters, digits, dots, dashes and underscores, the first a letter or digit.
+/// A name: 1 to 100 ASCII letters, digits, dots, dashes and underscores, the first a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(String);
 
