@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::message;
 use crate::pb::{self, SenderType};
 use std::collections::{BTreeSet, HashSet};
+use std::future;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -18,44 +19,50 @@ pub(super) struct Identity {
     pub(super) service_identifiers: Option<BTreeSet<String>>,
 }
 
-/// Who a call comes from. Cheap to clone.
+/// Who holds a key, for as long as it is good.
 #[derive(Debug, Clone)]
-pub struct Caller {
-    /// None where nobody needs a key.
-    identity: Option<Arc<Identity>>,
-    revoked: CancellationToken,
+pub(super) struct Holder {
+    pub(super) identity: Arc<Identity>,
+    pub(super) revoked: CancellationToken,
 }
+
+/// Who a call comes from; none where nobody needs a key. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Caller(pub(super) Option<Holder>);
 
 impl Caller {
     /// Somebody, where nobody needs a key: may do everything.
-    pub fn anybody() -> Self {
-        Self { identity: None, revoked: CancellationToken::new() }
+    pub const fn anybody() -> Self {
+        Self(None)
     }
 
-    pub(super) fn new(identity: Arc<Identity>, revoked: CancellationToken) -> Self {
-        Self { identity: Some(identity), revoked }
+    fn identity(&self) -> Option<&Identity> {
+        self.0.as_ref().map(|holder| &*holder.identity)
     }
 
     /// What the caller is called in the log; none where nobody needs a key.
     pub fn name(&self) -> Option<&str> {
-        self.identity.as_ref().map(|identity| identity.name.as_str())
+        self.identity().map(|identity| identity.name.as_str())
     }
 
     /// The service identifiers that the caller is bound to; none if to none.
-    pub fn bound(&self) -> Option<&BTreeSet<String>> {
-        self.identity.as_ref().and_then(|identity| identity.service_identifiers.as_ref())
+    pub(super) fn bound(&self) -> Option<&BTreeSet<String>> {
+        self.identity().and_then(|identity| identity.service_identifiers.as_ref())
     }
 
     /// Completes when the key is no longer good for what the caller does.
     pub async fn revoked(&self) -> Error {
-        self.revoked.cancelled().await;
+        match &self.0 {
+            Some(holder) => holder.revoked.cancelled().await,
+            None => future::pending().await,
+        }
         REVOKED
     }
 
     /// Fails without the right.
     pub fn may(&self, right: Right) -> Result<(), Error> {
-        let Some(identity) = &self.identity else { return Ok(()) };
-        if self.revoked.is_cancelled() {
+        let Some(Holder { identity, revoked }) = &self.0 else { return Ok(()) };
+        if revoked.is_cancelled() {
             return Err(REVOKED);
         }
         if identity.role.has(right) {
@@ -65,7 +72,7 @@ impl Caller {
     }
 
     /// True if the caller may know of what is of this service identifier.
-    pub fn sees(&self, service_identifier: &str) -> bool {
+    pub(super) fn sees(&self, service_identifier: &str) -> bool {
         self.bound().is_none_or(|bound| bound.contains(service_identifier))
     }
 
@@ -88,7 +95,7 @@ impl Caller {
     /// Fails if the caller may not send the message: it may send at all, in its own name, and to what it is bound to.
     pub fn may_send(&self, message: &pb::CimMessage) -> Result<(), Error> {
         self.may(Right::Send)?;
-        let Some(identity) = &self.identity else { return Ok(()) };
+        let Some(identity) = self.identity() else { return Ok(()) };
         if let Some(sender) = message::sender_type(message)
             && !speaks_as(identity.role, sender)
         {
@@ -104,36 +111,47 @@ impl Caller {
         }
     }
 
-    /// Leaves of what is asked for, where nothing means everything, what the caller may know of. Fails if it asks for something else.
+    /// Fails if the caller may not read, or not what is of this service identifier.
+    pub fn may_ask_for(&self, service_identifier: &str) -> Result<(), Error> {
+        self.must_see(service_identifier, || {
+            self.forbidden(format!("read what is of the service identifier {service_identifier:?}"))
+        })
+    }
+
+    /// Leaves of what is asked for, where nothing means everything, what the caller may know of. Fails if it may not read, or asks for
+    /// something else.
     pub fn narrow(&self, service_identifiers: &mut HashSet<String>) -> Result<(), Error> {
-        let Some(bound) = self.bound() else { return Ok(()) };
-        if let Some(other) = service_identifiers.iter().find(|wanted| !bound.contains(*wanted)) {
-            return Err(self.forbidden(format!("read what is of the service identifier {other:?}")));
-        }
-        if service_identifiers.is_empty() {
+        self.may(Right::Read)?;
+        service_identifiers.iter().try_for_each(|wanted| self.may_ask_for(wanted))?;
+        if let Some(bound) = self.bound()
+            && service_identifiers.is_empty()
+        {
             service_identifiers.extend(bound.iter().cloned());
         }
         Ok(())
     }
 
     /// The one service identifier of which a caller gets a list; none for all. One that is bound has to choose, unless there is no
-    /// choice.
+    /// choice. Fails if it may not read, or asks for something else.
     pub fn narrow_to_one(&self, field: &'static str, wanted: &mut Option<String>) -> Result<(), Error> {
-        let Some(bound) = self.bound() else { return Ok(()) };
-        match wanted {
-            Some(wanted) if bound.contains(wanted) => Ok(()),
-            Some(other) => Err(self.forbidden(format!("read what is of the service identifier {other:?}"))),
-            None if bound.len() == 1 => {
-                wanted.clone_from(&bound.first().cloned());
+        self.may(Right::Read)?;
+        if let Some(wanted) = wanted {
+            return self.may_ask_for(wanted);
+        }
+        match self.bound() {
+            None => Ok(()),
+            Some(bound) if bound.len() == 1 => {
+                *wanted = bound.first().cloned();
                 Ok(())
             }
-            None => Err(Error::InvalidRequest { field, problem: "is required: the key is bound to several".into() }),
+            Some(_) => Err(Error::InvalidRequest { field, problem: "is required: the key is bound to several".into() }),
         }
     }
 
-    /// Fails if the caller is bound, and the subscription is not one of its own: those are called as its key is, or begin with that
-    /// and a dot.
+    /// Fails if the caller may not read, or is bound and the subscription is not one of its own: those are called as its key is, or
+    /// begin with that and a dot.
     pub fn may_use_subscription(&self, subscription: &str) -> Result<(), Error> {
+        self.may(Right::Read)?;
         let Some(own) = self.name().filter(|_| self.bound().is_some()) else { return Ok(()) };
         let rest = subscription.strip_prefix(own);
         if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {

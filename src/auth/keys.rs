@@ -10,7 +10,7 @@
 //!
 //! A name may have several digests, so that a key can be changed without a moment in which neither the old nor the new one is good.
 
-use super::caller::{Caller, Identity};
+use super::caller::{Caller, Holder, Identity};
 use super::key::Digest;
 use super::role::Role;
 use crate::name::Name;
@@ -40,11 +40,9 @@ pub struct Keys {
     known: HashMap<[u8; 16], Known>,
 }
 
-#[derive(Clone)]
 struct Known {
     digest: Digest,
-    identity: Arc<Identity>,
-    revoked: CancellationToken,
+    holder: Holder,
 }
 
 impl Keys {
@@ -60,32 +58,22 @@ impl Keys {
         if reading.problems.is_empty() { Ok(Self { known: reading.known }) } else { Err(reading.problems) }
     }
 
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// True if there is none: nobody can call.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
     /// Who holds the key; none if nobody does.
     pub(super) fn caller(&self, key: &str) -> Option<Caller> {
         let digest = Digest::of(key);
         let known = self.known.get(&half(&digest))?;
         let same = bool::from(known.digest.0.ct_eq(&digest.0));
-        same.then(|| Caller::new(known.identity.clone(), known.revoked.clone()))
+        same.then(|| Caller(Some(known.holder.clone())))
     }
 
     /// Becomes `renewed`. Keys that stay as they are go on; the others are told that they are revoked.
     pub(super) fn renew(&mut self, mut renewed: Self) {
         for (half, former) in self.known.drain() {
             match renewed.known.get_mut(&half) {
-                Some(known) if known.digest == former.digest && known.identity == former.identity => {
-                    known.revoked = former.revoked;
+                Some(known) if known.digest == former.digest && known.holder.identity == former.holder.identity => {
+                    known.holder = former.holder;
                 }
-                _ => former.revoked.cancel(),
+                _ => former.holder.revoked.cancel(),
             }
         }
         *self = renewed;
@@ -144,9 +132,10 @@ impl Reading {
         let (Some(name), Some(role)) = (name, role) else { return };
         let identity = Arc::new(Identity { name, role, service_identifiers });
         for (at, digest) in digests {
-            let known = Known { digest, identity: identity.clone(), revoked: CancellationToken::new() };
+            let holder = Holder { identity: identity.clone(), revoked: CancellationToken::new() };
+            let known = Known { digest, holder };
             if let Some(former) = self.known.insert(half(&digest), known) {
-                self.wrong(at, format!("is the digest of a key of {:?}, too", former.identity.name));
+                self.wrong(at, format!("is the digest of a key of {:?}, too", former.holder.identity.name));
             }
         }
     }

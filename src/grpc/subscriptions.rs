@@ -3,7 +3,7 @@
 use super::messages::page_size;
 use super::required;
 use super::status::status;
-use crate::auth::{Caller, Right};
+use crate::auth::Caller;
 use crate::error::Error;
 use crate::pb;
 use crate::pb::subscription_service_server::SubscriptionService;
@@ -66,7 +66,6 @@ pub(super) async fn acknowledge(
     caller: &Caller,
     request: pb::AcknowledgeNotificationsRequest,
 ) -> Result<pb::AcknowledgeNotificationsResponse, Error> {
-    caller.may(Right::Read)?;
     let name = required("subscription", request.subscription)?;
     caller.may_use_subscription(&name)?;
     let cursor = required("cursor", request.cursor)?;

@@ -16,7 +16,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use std::collections::HashSet;
 use std::time::Duration;
 
 /// Channels on a page where the client does not say.
@@ -52,7 +51,7 @@ async fn list(State(desk): State<Desk>, Extension(caller): Calling, query: query
             desk.channels.list(query.one("channelType")?, query.one("pageToken")?, size).map_err(of_query)?
         }
         Some(service_identifier) => {
-            caller.narrow(&mut HashSet::from([service_identifier.to_owned()]))?;
+            caller.may_ask_for(service_identifier)?;
             desk.channels.only(service_identifier, query.one("channelType")?)
         }
     };

@@ -74,7 +74,6 @@ async fn acknowledge(
 ) -> Result<Response, Problem> {
     Query::read(query, &[])?;
     let name = read_id("subscription", name)?;
-    caller.may(Right::Read)?;
     caller.may_use_subscription(&name)?;
     let sent = body::json(
         &headers,
