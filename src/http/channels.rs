@@ -48,7 +48,7 @@ async fn list(State(desk): State<Desk>, Extension(caller): Calling, query: query
     let page = match query.one("serviceIdentifier")? {
         None => {
             caller.may_read_all("all channels")?;
-            desk.channels.list(query.one("channelType")?, query.one("pageToken")?, size).map_err(of_query)?
+            desk.channels.list(query.one("channelType")?, query.one("pageToken")?, size).map_err(query::of_page)?
         }
         Some(service_identifier) => {
             caller.may_ask_for(service_identifier)?;
@@ -66,14 +66,6 @@ async fn list(State(desk): State<Desk>, Extension(caller): Calling, query: query
     body.append(&mut view::json(&page.next));
     body.push(b'}');
     Ok(json(body))
-}
-
-/// The parameter as this face spells it.
-fn of_query(error: Error) -> Error {
-    match error {
-        Error::InvalidRequest { field: "page_token", problem } => invalid("pageToken", problem),
-        other => other,
-    }
 }
 
 async fn channel(State(desk): State<Desk>, Extension(caller): Calling, id: Id, query: query::Raw) -> Result<Response, Problem> {

@@ -1,7 +1,7 @@
 //! Deliveries that are not settled: listed, looked up, redriven, discarded and released.
 
 use super::problem::Problem;
-use super::query::{self, Query, excerpt, invalid};
+use super::query::{self, Query, one_of};
 use super::timeline::{ShownAttempt, endpoint, state as name_of};
 use super::{Id, Routes, Settings, body, json, read_id, view};
 use crate::delivery::{Desk, Shown, Which};
@@ -10,9 +10,8 @@ use crate::pb::DiscardableState;
 use crate::pb::store::DeliveryState;
 use crate::store::{accepted_at, clock};
 use crate::wire;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use prost_types::Timestamp;
@@ -55,34 +54,13 @@ pub(super) fn routes(desk: Desk, settings: &Settings) -> Routes {
 
 async fn list(State(deliveries): State<Deliveries>, query: query::Raw) -> Result<Response, Problem> {
     let query = Query::read(query, &["state", "channelId", "pageSize", "pageToken"])?;
-    let state = query.one("state")?.map(state).transpose()?;
+    let states = STATES.map(|state| (name_of(state), state));
+    let state = query.one("state")?.map(|name| one_of("state", name, &states)).transpose()?;
     let size = query.number("pageSize", 1..=deliveries.largest_page)?.unwrap_or(PAGE.min(deliveries.largest_page));
-    let page = deliveries.desk.list(state, query.one("channelId")?, query.one("pageToken")?, size).await.map_err(of_query)?;
+    let page =
+        deliveries.desk.list(state, query.one("channelId")?, query.one("pageToken")?, size).await.map_err(query::of_page)?;
     let deliveries = page.deliveries.iter().map(Told::of).collect();
     Ok(json(view::json(&Page { deliveries, next_page_token: page.next })))
-}
-
-fn state(name: &str) -> Result<DeliveryState, Error> {
-    STATES.into_iter().find(|state| name_of(*state) == name).ok_or_else(|| {
-        let names = STATES.map(name_of).join(", ");
-        invalid("state", format!("needs one of {names}, found {:?}", excerpt(name)))
-    })
-}
-
-/// A state to be discarded.
-fn discardable(name: &str) -> Result<DiscardableState, Error> {
-    DISCARDABLE.into_iter().find(|(known, _)| *known == name).map(|(_, state)| state).ok_or_else(|| {
-        let names = DISCARDABLE.map(|(known, _)| known).join(", ");
-        invalid("states", format!("needs one of {names}, found {:?}", excerpt(name)))
-    })
-}
-
-/// The parameter as this face spells it.
-fn of_query(error: Error) -> Error {
-    match error {
-        Error::InvalidRequest { field: "page_token", problem } => invalid("pageToken", problem),
-        other => other,
-    }
 }
 
 async fn delivery(State(deliveries): State<Deliveries>, id: Id, query: query::Raw) -> Result<Response, Problem> {
@@ -121,71 +99,47 @@ fn which(channel_id: Option<String>, since: Option<&str>, before: Option<&str>) 
     Ok(Which { channel_id, since: time("acceptedSince", since)?, before: time("acceptedBefore", before)? })
 }
 
-async fn redrive(
-    State(deliveries): State<Deliveries>,
-    id: Id,
-    query: query::Raw,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let Plain {} = deliveries.decision(query, &headers, body).await?;
+async fn redrive(State(deliveries): State<Deliveries>, id: Id, Decision(Plain {}): Decision<Plain>) -> Result<Response, Problem> {
     let shown = deliveries.desk.redrive(&read_id("deliveryId", id)?).await?;
     Ok(json(view::json(&Told::of(&shown))))
 }
 
-async fn redrive_all(
-    State(deliveries): State<Deliveries>,
-    query: query::Raw,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let Redriving { channel_id, accepted_since, accepted_before } = deliveries.decision(query, &headers, body).await?;
+async fn redrive_all(State(deliveries): State<Deliveries>, Decision(meant): Decision<Redriving>) -> Result<Response, Problem> {
+    let Redriving { channel_id, accepted_since, accepted_before } = meant;
     let which = which(channel_id, accepted_since.as_deref(), accepted_before.as_deref())?;
     let (redriven, more) = deliveries.desk.redrive_all(&which).await?;
     Ok(json(view::json(&Redriven { redriven, more })))
 }
 
-async fn discard_all(
-    State(deliveries): State<Deliveries>,
-    query: query::Raw,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let Discarding { states, channel_id, accepted_since, accepted_before } = deliveries.decision(query, &headers, body).await?;
-    let states = states.iter().map(|name| discardable(name)).collect::<Result<Vec<_>, _>>()?;
+async fn discard_all(State(deliveries): State<Deliveries>, Decision(meant): Decision<Discarding>) -> Result<Response, Problem> {
+    let Discarding { states, channel_id, accepted_since, accepted_before } = meant;
+    let states = states.iter().map(|name| one_of("states", name, &DISCARDABLE)).collect::<Result<Vec<_>, _>>()?;
     let which = which(channel_id, accepted_since.as_deref(), accepted_before.as_deref())?;
     let (discarded, more) = deliveries.desk.discard_all(&states, &which).await?;
     Ok(json(view::json(&Discarded { discarded, more })))
 }
 
-async fn release(
-    State(deliveries): State<Deliveries>,
-    query: query::Raw,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let Plain {} = deliveries.decision(query, &headers, body).await?;
+async fn release(State(deliveries): State<Deliveries>, Decision(Plain {}): Decision<Plain>) -> Result<Response, Problem> {
     deliveries.desk.release().await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn discard(
-    State(deliveries): State<Deliveries>,
-    id: Id,
-    query: query::Raw,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let Plain {} = deliveries.decision(query, &headers, body).await?;
+async fn discard(State(deliveries): State<Deliveries>, id: Id, Decision(Plain {}): Decision<Plain>) -> Result<Response, Problem> {
     deliveries.desk.discard(&read_id("deliveryId", id)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-impl Deliveries {
-    /// The decision that a request carries.
-    async fn decision<D: DeserializeOwned>(&self, query: query::Raw, headers: &HeaderMap, body: Body) -> Result<D, Problem> {
-        Query::read(query, &[])?;
-        body::parsed(headers, body, self.body_timeout, DECISION_BYTES).await
+/// The decision that a request carries.
+#[derive(Debug)]
+struct Decision<D>(D);
+
+impl<D: DeserializeOwned> FromRequest<Deliveries> for Decision<D> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, deliveries: &Deliveries) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        Query::read(axum::extract::Query::try_from_uri(&parts.uri), &[])?;
+        body::parsed(&parts.headers, body, deliveries.body_timeout, DECISION_BYTES).await.map(Self)
     }
 }
 

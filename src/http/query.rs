@@ -73,6 +73,23 @@ pub(super) fn time(field: &'static str, text: &str) -> Result<Timestamp, Error> 
     millis.map(wire::from_millis).ok_or_else(wrong)
 }
 
+/// What a name of a closed set stands for.
+pub(super) fn one_of<T: Copy>(field: &'static str, text: &str, known: &[(&'static str, T)]) -> Result<T, Error> {
+    let found = known.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning);
+    found.ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        invalid(field, format!("needs one of {}, found {:?}", names.join(", "), excerpt(text)))
+    })
+}
+
+/// A failure of a page, with its parameter as this face spells it.
+pub(super) fn of_page(error: Error) -> Error {
+    match error {
+        Error::InvalidRequest { field: "page_token", problem } => invalid("pageToken", problem),
+        other => other,
+    }
+}
+
 /// A field of the request is wrong.
 pub(super) fn invalid(field: &'static str, problem: impl Into<String>) -> Error {
     Error::InvalidRequest { field, problem: problem.into() }

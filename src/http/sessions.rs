@@ -2,7 +2,7 @@
 
 use super::admission::Calling;
 use super::problem::Problem;
-use super::query::{self, Query, excerpt, invalid};
+use super::query::{self, Query, one_of};
 use super::{Id, Routes, Settings, body, json, read_id, view};
 use crate::auth::Right;
 use crate::error::Error;
@@ -89,13 +89,7 @@ async fn end(
 }
 
 fn reason(name: &str) -> Result<SessionEndReason, Error> {
-    match end_reason::of(name) {
-        SessionEndReason::Unspecified => {
-            let names = end_reason::ALL.map(end_reason::name).join(", ");
-            Err(invalid("reason", format!("needs one of {names}, found {:?}", excerpt(name))))
-        }
-        reason => Ok(reason),
-    }
+    one_of("reason", name, &end_reason::ALL.map(|reason| (end_reason::name(reason), reason)))
 }
 
 #[derive(Debug, Serialize)]

@@ -5,7 +5,6 @@ use super::problem::Problem;
 use super::query::{self, Query, invalid};
 use super::{Id, Routes, Settings, body, json, read_id, view};
 use crate::auth::Right;
-use crate::error::Error;
 use crate::store::Cursor;
 use crate::subscriptions::{Listed, Subscriptions};
 use crate::wire;
@@ -75,15 +74,7 @@ async fn acknowledge(
     Query::read(query, &[])?;
     let name = read_id("subscription", name)?;
     caller.may_use_subscription(&name)?;
-    let sent = body::json(
-        &headers,
-        body,
-        desk.body_timeout,
-        ACKNOWLEDGEMENT_BYTES,
-        Error::MessageTooLarge { limit: ACKNOWLEDGEMENT_BYTES },
-    )
-    .await?;
-    let sent: Acknowledgement = serde_json::from_slice(&sent).map_err(|error| invalid("body", format!("{error}")))?;
+    let sent: Acknowledgement = body::parsed(&headers, body, desk.body_timeout, ACKNOWLEDGEMENT_BYTES).await?;
     let cursor: Cursor = sent.cursor.parse().map_err(|error| invalid("cursor", format!("{error}")))?;
     let now = desk.subscriptions.acknowledge(&name, sent.generation, cursor).await?;
     Ok(json(view::json(&Acknowledged { cursor: now.to_string() })))

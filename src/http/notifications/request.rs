@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::feed::Start;
-use crate::http::query::{self, Query, excerpt, invalid};
+use crate::http::query::{self, Query, excerpt, invalid, one_of};
 use crate::name::Name;
 use crate::pb::{Audience, SenderType};
 use crate::store::Filter;
@@ -77,15 +77,8 @@ fn names<T: Copy + Eq + Hash>(
     prefix: &str,
     known: &[(&'static str, T)],
 ) -> Result<HashSet<T>, Error> {
-    let short = |long: &'static str| long.strip_prefix(prefix).unwrap_or(long);
-    let find = |text: &str| {
-        let found = known.iter().find(|(known, _)| short(known) == text).map(|(_, value)| *value);
-        found.ok_or_else(|| {
-            let names: Vec<_> = known.iter().map(|(known, _)| short(known)).collect();
-            invalid(name, format!("needs one of {}, found {:?}", names.join(", "), excerpt(text)))
-        })
-    };
-    query.all(name).map(find).collect()
+    let known: Vec<_> = known.iter().map(|(long, value)| (long.strip_prefix(prefix).unwrap_or(long), *value)).collect();
+    query.all(name).map(|text| one_of(name, text, &known)).collect()
 }
 
 fn start(query: &Query) -> Result<Option<Start>, Error> {
