@@ -17,15 +17,10 @@ pub struct Credentials {
     pub gate: Gate,
     /// What both listeners speak; none for plain text.
     pub tls: Option<Tls>,
-    keys: Option<Watched<Vec<u8>>>,
-    pem: Option<Watched<Pem>>,
-}
-
-/// Files, and what was in them when they were read last.
-#[derive(Debug)]
-struct Watched<T> {
-    files: Vec<PathBuf>,
-    content: T,
+    /// The file of keys, and what was in it when it was read last.
+    keys: Option<(PathBuf, Vec<u8>)>,
+    /// The files of TLS, and what was in them then.
+    pem: Option<(config::Tls, Pem)>,
 }
 
 impl Credentials {
@@ -55,71 +50,74 @@ impl Credentials {
     pub async fn renew(self) {
         let Self { gate, tls, keys, pem } = self;
         let keys = async {
-            let Some(watched) = keys else { return };
-            let file = watched.files.first().map(|file| file.display().to_string()).unwrap_or_default();
-            watched.follow(first_file, |bytes| renew_keys(&gate, &file, bytes)).await;
+            let Some((file, content)) = keys else { return };
+            let renewed = |bytes: &Vec<u8>| {
+                let keys = parsed(&file, bytes).map_err(|problems| ConfigError { problems }.to_string())?;
+                gate.renew(keys);
+                Ok(())
+            };
+            follow("keys", file.clone(), |file| read(file), content, renewed).await;
         };
         let pem = async {
-            let (Some(watched), Some(tls)) = (pem, tls) else { return };
-            watched.follow(pem_of, |pem| tls.renew(pem).map_err(|error| error.to_string())).await;
+            let (Some((files, content)), Some(tls)) = (pem, tls) else { return };
+            follow("certificates", files, pem_of, content, |pem| tls.renew(pem).map_err(|error| error.to_string())).await;
         };
         tokio::join!(keys, pem);
     }
 }
 
-impl<T: PartialEq + Send + 'static> Watched<T> {
-    /// Calls `renew` with what `read` finds, whenever that has changed.
-    async fn follow(self, read: fn(&[PathBuf]) -> Result<T, Problem>, renew: impl Fn(&T) -> Result<(), String>) {
-        let Self { files, mut content } = self;
-        let names = files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
-        // So that a trouble that stays is told once.
-        let mut trouble = None;
-        loop {
-            tokio::time::sleep(INTERVAL).await;
-            let looked = files.clone();
-            let found = tokio::task::spawn_blocking(move || read(&looked)).await;
-            let told = match found {
-                Ok(Ok(found)) if found == content => None,
-                Ok(Ok(found)) => {
-                    content = found;
-                    let renewed = renew(&content);
-                    if renewed.is_ok() {
-                        tracing::info!(files = names, "renewed");
-                    }
-                    renewed.err()
+/// Calls `renew` with what is in files, whenever that is another content than before.
+async fn follow<F, T>(
+    what: &str,
+    files: F,
+    read: fn(&F) -> Result<T, Problem>,
+    mut content: T,
+    renew: impl Fn(&T) -> Result<(), String>,
+) where
+    F: Clone + Send + 'static,
+    T: PartialEq + Send + 'static,
+{
+    // So that a trouble that stays is told once.
+    let mut trouble = None;
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        let looked = files.clone();
+        let found = tokio::task::spawn_blocking(move || read(&looked)).await;
+        let told = match found {
+            Ok(Ok(found)) if found == content => None,
+            Ok(Ok(found)) => {
+                content = found;
+                let renewed = renew(&content);
+                if renewed.is_ok() {
+                    tracing::info!(what, "renewed");
                 }
-                Ok(Err(problem)) => Some(problem.to_string()),
-                Err(failed) => Some(failed.to_string()),
-            };
-            if told.is_some() && told != trouble {
-                tracing::error!(files = names, problem = told, "cannot be renewed; what was there before goes on");
+                renewed.err()
             }
-            trouble = told;
+            Ok(Err(problem)) => Some(problem.to_string()),
+            Err(failed) => Some(failed.to_string()),
+        };
+        if told.is_some() && told != trouble {
+            tracing::error!(what, problem = told, "cannot be renewed; what was there before goes on");
         }
+        trouble = told;
     }
 }
 
-fn renew_keys(gate: &Gate, file: &str, bytes: &[u8]) -> Result<(), String> {
-    let keys = parsed(file, bytes).map_err(|problems| ConfigError { problems }.to_string())?;
-    gate.renew(keys);
-    Ok(())
-}
-
-/// What files are configured for, if they are, and what to watch of them.
-type Read<T, C> = Result<Option<(T, Watched<C>)>, Vec<Problem>>;
+/// What files are configured for, if they are, and the files with their content.
+type Read<T, F, C> = Result<Option<(T, (F, C))>, Vec<Problem>>;
 
 /// The keys, if a file of keys is configured.
-fn keys(config: &config::Auth) -> Read<Keys, Vec<u8>> {
-    if config.keys_file.as_os_str().is_empty() {
+fn keys(config: &config::Auth) -> Read<Keys, PathBuf, Vec<u8>> {
+    let file = &config.keys_file;
+    if file.as_os_str().is_empty() {
         return Ok(None);
     }
-    let files = vec![config.keys_file.clone()];
-    let content = first_file(&files).map_err(|problem| vec![Problem { subject: "auth.keys_file".into(), ..problem }])?;
-    let keys = parsed(&config.keys_file.display().to_string(), &content)?;
-    Ok(Some((keys, Watched { files, content })))
+    let content = read(file).map_err(|problem| vec![Problem { subject: "auth.keys_file".into(), ..problem }])?;
+    Ok(Some((parsed(file, &content)?, (file.clone(), content))))
 }
 
-fn parsed(file: &str, bytes: &[u8]) -> Result<Keys, Vec<Problem>> {
+fn parsed(file: &Path, bytes: &[u8]) -> Result<Keys, Vec<Problem>> {
+    let file = &*file.display().to_string();
     let text = std::str::from_utf8(bytes).map_err(|_| vec![Problem::new(file, "is no UTF-8")])?;
     Keys::read(text).map_err(|problems| {
         let problem = |problem: crate::auth::Problem| match problem.path.as_str() {
@@ -131,25 +129,19 @@ fn parsed(file: &str, bytes: &[u8]) -> Result<Keys, Vec<Problem>> {
 }
 
 /// TLS, if a certificate is configured.
-fn tls(config: &config::Tls) -> Read<Tls, Pem> {
-    let config::Tls { certificate, key, client_ca } = config;
-    if certificate.as_os_str().is_empty() {
+fn tls(config: &config::Tls) -> Read<Tls, config::Tls, Pem> {
+    if config.certificate.as_os_str().is_empty() {
         return Ok(None);
     }
-    let files: Vec<_> = [certificate, key, client_ca].into_iter().filter(|file| !file.as_os_str().is_empty()).cloned().collect();
-    let content = pem_of(&files).map_err(|problem| vec![problem])?;
+    let content = pem_of(config).map_err(|problem| vec![problem])?;
     let tls = Tls::new(&content).map_err(|error| vec![Problem::new("tls", format!("cannot be spoken: {error}"))])?;
-    Ok(Some((tls, Watched { files, content })))
+    Ok(Some((tls, (config.clone(), content))))
 }
 
-/// The certificate, the key, and the authorities if there is a third file.
-fn pem_of(files: &[PathBuf]) -> Result<Pem, Problem> {
-    let at = |i: usize| files.get(i).map(|file| read(file)).transpose();
-    Ok(Pem { certificate: at(0)?.unwrap_or_default(), key: at(1)?.unwrap_or_default(), client_ca: at(2)? })
-}
-
-fn first_file(files: &[PathBuf]) -> Result<Vec<u8>, Problem> {
-    files.first().map_or(Ok(Vec::new()), |file| read(file))
+/// The certificate, its key, and the authorities if there are any.
+fn pem_of(config::Tls { certificate, key, client_ca }: &config::Tls) -> Result<Pem, Problem> {
+    let client_ca = Some(client_ca).filter(|file| !file.as_os_str().is_empty());
+    Ok(Pem { certificate: read(certificate)?, key: read(key)?, client_ca: client_ca.map(|file| read(file)).transpose()? })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Problem> {

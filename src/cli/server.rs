@@ -65,9 +65,7 @@ impl Server {
             .keep_alive_while_idle(true);
         endpoint.connect().await.map_err(|e| format!("{} cannot be reached: {}", self.server.0.uri(), root_cause(&e)))
     }
-}
 
-impl Server {
     fn tls(&self) -> Result<ClientTlsConfig, String> {
         let mut tls = ClientTlsConfig::new().with_webpki_roots();
         if let Some(file) = &self.ca_file {

@@ -572,6 +572,11 @@ pub(super) fn is_held(held_before: Option<Position>, id: DeliveryId) -> bool {
     held_before.is_some_and(|before| id.planned_at < before)
 }
 
+/// The last delivery that may be held.
+pub(super) fn held_end(held_before: Option<Position>) -> DeliveryId {
+    held_before.map_or(DeliveryId::NONE, |before| DeliveryId::last_of(before.previous()))
+}
+
 /// What else decides about a delivery whose attempt has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Terms {

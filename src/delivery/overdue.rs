@@ -1,6 +1,7 @@
 //! What is too old although nothing attempts it: its webhook fails or is disabled, or its next attempt is far off.
 
 use super::attempt::{Sender, age_at};
+use super::lanes::held_end;
 use crate::store::{self, Deliveries, Delivery, DeliveryId, Stored, Wanted};
 use crate::wire;
 use std::sync::Arc;
@@ -54,8 +55,7 @@ impl Overdue {
     async fn page(&self) -> Result<(Vec<(Delivery, Stored)>, Option<DeliveryId>), store::Error> {
         let store = &self.sender.store;
         // What is held is somebody's to decide.
-        let held = store.held_before().map_or(DeliveryId::NONE, |held| DeliveryId::last_of(held.previous()));
-        let after = self.after.max(held);
+        let after = self.after.max(held_end(store.held_before()));
         let Deliveries { found, reached } = store.deliveries(after, Wanted::Open, PAGE).await?;
         let now = wire::now();
         let mut overdue = Vec::new();

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::Desk;
-use crate::delivery::lanes::is_held;
+use crate::delivery::lanes::{held_end, is_held};
 use crate::error::Error;
 use crate::pb::DiscardableState;
 use crate::pb::store::DeliveryState;
@@ -75,11 +75,6 @@ impl Desk {
     const fn search<'s>(&'s self, wanted: Wanted, end: DeliveryId, which: &'s Which) -> Search<'s> {
         Search { desk: self, wanted, which, after: DeliveryId::NONE, end }
     }
-}
-
-/// The last delivery that may be held.
-fn held_end(held_before: Option<Position>) -> DeliveryId {
-    held_before.map_or(DeliveryId::NONE, |before| DeliveryId::last_of(before.previous()))
 }
 
 /// True if a delivery is in one of these states.

@@ -85,8 +85,8 @@ impl Store for Embedded {
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
-        if let Some(stored) = self.core.entry_in_memory(position) {
-            return Ok(Some(stored));
+        if let Some(known) = self.core.entry_in_memory(position) {
+            return Ok(known);
         }
         self.core.apart(move |core| core.entry(position)).await
     }

@@ -165,31 +165,26 @@ impl Core {
         self.index.lookup().and_then(|lookup| find(&lookup)).map_err(unavailable)
     }
 
-    /// The entry at `position`, if it is durable, kept, and in memory: none where the disk has to be asked.
-    pub(super) fn entry_in_memory(&self, position: Position) -> Option<Stored> {
+    /// As [`Self::entry`], as far as can be told from what is in memory: none where the disk has to be asked.
+    pub(super) fn entry_in_memory(&self, position: Position) -> Option<Option<Stored>> {
         {
             let tail = self.tail.lock();
             if !(tail.oldest..=tail.durable).contains(&position) {
-                return None;
+                return Some(None);
             }
             if let Some(stored) = tail.get(position) {
-                return Some(stored.clone());
+                return Some(Some(stored.clone()));
             }
         }
         // What is wrong with it is told by who asks the disk.
-        self.shelf.holding(position)?.entry(position).ok().flatten()
+        self.shelf.holding(position)?.entry(position).ok().flatten().map(Some)
     }
 
     /// The entry at `position`, if it is durable and kept.
     pub(super) fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
-        if let Some(stored) = self.entry_in_memory(position) {
-            return Ok(Some(stored));
-        }
-        {
-            let tail = self.tail.lock();
-            if !(tail.oldest..=tail.durable).contains(&position) {
-                return Ok(None);
-            }
+        // Others may have read its block meanwhile.
+        if let Some(known) = self.entry_in_memory(position) {
+            return Ok(known);
         }
         let (_, blocks) = self.blocks_from(position)?;
         let Some(block) = blocks.first() else { return Ok(None) };
