@@ -9,7 +9,8 @@ use super::census::Census;
 use super::desk::{Desk, Ruling};
 use super::lanes::{Decision, EndpointKey, Lanes, Prospect, Start, Terms};
 use super::overdue::Overdue;
-use super::record::Recorder;
+use super::record::Record;
+use super::recorder::Recorder;
 use super::verdict::Verdict;
 use crate::channels::{Channels, Snapshot};
 use crate::message::Limits;
@@ -37,7 +38,6 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Dispatcher {
     sender: Arc<Sender>,
-    recorder: Recorder,
     waiters: Waiters,
     lanes: Lanes,
     /// Up to here the log was followed.
@@ -48,7 +48,14 @@ pub struct Dispatcher {
     etags: HashMap<String, String>,
     /// Under way; they end with the dispatcher.
     attempts: JoinSet<Ended>,
-    records: JoinSet<()>,
+    /// Who writes down what they have led to; none once it runs.
+    recorder: Option<Recorder>,
+    records: mpsc::UnboundedSender<Record>,
+    /// Records that are not written down yet, and how many more are.
+    unwritten: usize,
+    written: mpsc::UnboundedReceiver<usize>,
+    /// Everything that is being written down.
+    writing: JoinSet<()>,
     /// What somebody has decided at the desk.
     rulings: mpsc::UnboundedReceiver<Ruling>,
     ruling: mpsc::UnboundedSender<Ruling>,
@@ -77,23 +84,36 @@ impl Dispatcher {
         let lanes = Lanes::new(settings.rules()).holding(held_before);
         let sender = Arc::new(Sender { store, channels, client, settings });
         let metrics = Arc::<metrics::Delivery>::default();
-        let recorder =
-            Recorder { sender: sender.clone(), waiters: waiters.clone(), limits, metrics: metrics.clone(), stop: stop.clone() };
         let followed = DeliveryId::NONE;
-        let (etags, attempts, records) = Default::default();
+        let (records, to_write) = mpsc::unbounded_channel();
+        let (done, written) = mpsc::unbounded_channel();
+        let (sending, waiting, stopping) = (sender.clone(), waiters.clone(), stop.clone());
+        let recorder = Recorder {
+            sender: sending,
+            waiters: waiting,
+            limits,
+            metrics: metrics.clone(),
+            records: to_write,
+            done,
+            stop: stopping,
+        };
+        let (etags, attempts, writing) = Default::default();
         let (ruling, rulings) = mpsc::unbounded_channel();
         let behind = true;
         let overdue = Overdue::new(sender.clone());
         Self {
             sender,
-            recorder,
             waiters,
             lanes,
             followed,
             behind,
             etags,
             attempts,
+            recorder: Some(recorder),
             records,
+            unwritten: 0,
+            written,
+            writing,
             rulings,
             ruling,
             overdue,
@@ -104,7 +124,9 @@ impl Dispatcher {
 
     /// The same, counting by `metrics`.
     pub fn counting(mut self, metrics: Arc<metrics::Delivery>) -> Self {
-        self.recorder.metrics = metrics.clone();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.metrics = metrics.clone();
+        }
         self.metrics = metrics;
         self
     }
@@ -124,6 +146,9 @@ impl Dispatcher {
         let mut durable = self.sender.store.durable();
         let mut channels = self.sender.channels.watch();
         let stop = self.stop.clone();
+        if let Some(recorder) = self.recorder.take() {
+            self.writing.spawn(recorder.run());
+        }
         loop {
             if self.behind {
                 self.follow().await;
@@ -163,21 +188,26 @@ impl Dispatcher {
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 () = sleep_until(self.overdue.next()) => {}
-                Some(_) = self.records.join_next() => {}
+                Some(count) = self.written.recv() => self.unwritten -= count,
+                Some(joined) = self.writing.join_next() => ended(joined),
                 () = std::future::ready(()), if self.behind => {}
             }
         }
         while let Some(joined) = self.attempts.join_next().await {
             self.ended(ended(joined));
         }
-        while self.records.join_next().await.is_some() {}
+        // Nothing more comes to be written.
+        drop(self.records);
+        while let Some(joined) = self.writing.join_next().await {
+            ended(joined);
+        }
     }
 
     /// Gives up what is too old, and not under way.
     async fn give_up(&mut self) {
         for (delivery, stored) in self.overdue.look().await {
             if self.lanes.withdraw(&delivery, Instant::now()) {
-                self.records.spawn(self.recorder.clone().give_up(delivery, stored));
+                self.note(Record::given_up(delivery, stored));
             }
         }
     }
@@ -250,10 +280,9 @@ impl Dispatcher {
     /// Begins every attempt that may begin now.
     fn begin(&mut self) {
         let now = Instant::now();
-        while self.records.try_join_next().is_some() {}
         self.lanes.wake(now);
         // A store that cannot keep up with the outcomes is not given more of them.
-        while self.records.len() < self.sender.settings.in_flight_in_all
+        while self.unwritten < self.sender.settings.in_flight_in_all
             && let Some(start) = self.lanes.next(now)
         {
             let sender = self.sender.clone();
@@ -280,9 +309,16 @@ impl Dispatcher {
                     self.disable(&start.key);
                 }
                 self.tell(&start, &decided, &decision);
-                self.records.spawn(self.recorder.clone().record(start, decided, decision));
+                self.note(Record::of(start, decided, decision));
             }
         }
+    }
+
+    /// Has a record written down.
+    fn note(&mut self, record: Record) {
+        self.unwritten += 1;
+        // Nobody listens only where this does not run.
+        let _stopped = self.records.send(record);
     }
 
     /// An endpoint that says that it is gone is not called any more, until somebody enables it.
@@ -292,7 +328,7 @@ impl Dispatcher {
         self.lanes.changed(key, false, Instant::now());
         let Some(etag) = self.etags.get(&channel).cloned() else { return };
         let (channels, stop) = (self.sender.channels.clone(), self.stop.clone());
-        self.records.spawn(async move {
+        self.writing.spawn(async move {
             while let Err(error) = channels.disable(&channel, endpoint, &etag, DisabledReason::Gone).await {
                 tracing::warn!(channel, error = &error as &dyn std::error::Error, "that a webhook is gone cannot be stored yet");
                 tokio::select! {
@@ -352,7 +388,7 @@ fn due(delivery: &Delivery) -> Instant {
     Instant::now() + due.saturating_sub(now)
 }
 
-/// Nobody aborts an attempt while the dispatcher runs: one that did not end has panicked.
-fn ended(joined: Result<Ended, JoinError>) -> Ended {
+/// Nobody aborts a task of a dispatcher that runs: one that did not end has panicked.
+fn ended<T>(joined: Result<T, JoinError>) -> T {
     joined.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }

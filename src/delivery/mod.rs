@@ -24,6 +24,7 @@ mod lanes;
 mod outcome;
 mod overdue;
 mod record;
+mod recorder;
 mod schedule;
 mod verdict;
 

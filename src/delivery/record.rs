@@ -1,50 +1,53 @@
-//! Writes down what attempts have led to. It is not given up before the log has it: what the log does not know would be sent again.
+//! What is to be written down of an attempt, or of the lack of one.
 
 use super::answer::Report;
-use super::attempt::{Decided, Sender};
+use super::attempt::Decided;
 use super::bot;
 use super::lanes::{Decision, Start};
 use super::outcome::{outcome, settled, step_alone};
+use crate::channels::Snapshot;
 use crate::message::{self, Limits};
-use crate::metrics;
-use crate::outcomes::Waiters;
+use crate::outcomes::Outcome;
 use crate::pb;
 use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Submission};
 use crate::planning;
 use crate::sessions;
-use crate::store::{AppendError, Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
-use crate::violation::Violations;
+use crate::store::{Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
 use crate::wire;
 use prost_types::Timestamp;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use std::time::SystemTime;
+use tokio::time::Instant;
 use uuid::Uuid;
-
-/// Wait before the log is asked again.
-const PATIENCE: Duration = Duration::from_millis(200);
-
-/// Writes outcomes down. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) struct Recorder {
-    pub(super) sender: Arc<Sender>,
-    pub(super) waiters: Waiters,
-    pub(super) limits: Limits,
-    pub(super) metrics: Arc<metrics::Delivery>,
-    /// Ends the attempts to write.
-    pub(super) stop: CancellationToken,
-}
 
 /// Tells answers of bots apart from everything else that has an id.
 const ANSWERS: Uuid = Uuid::from_u128(0x4a1d_2f6b_0c3e_5b77_9d41_6e0f_83a2_c915);
 
-impl Recorder {
-    /// Writes down what an attempt has led to, and tells who waits for it.
-    pub(super) async fn record(self, start: Start, decided: Box<Decided>, decision: Decision) {
-        let id = start.delivery.id;
+/// A step of a delivery.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Of this delivery.
+    pub(super) id: DeliveryId,
+    step: DeliveryStep,
+    /// None while it stays open.
+    settled: Option<Box<Settled>>,
+    at: Timestamp,
+}
+
+/// A delivery that is settled.
+#[derive(Debug)]
+struct Settled {
+    stored: Stored,
+    outcome: Option<Outcome>,
+    provider_id: Option<String>,
+    channel_id: String,
+    answers: Vec<bot::Answer>,
+}
+
+impl Record {
+    /// What an attempt has led to.
+    pub(super) fn of(start: Start, decided: Box<Decided>, decision: Decision) -> Self {
+        let Start { key, delivery: Delivery { id, .. } } = start;
         let Decided { stored, attempt, report, answers, .. } = *decided;
-        let now = wire::now();
         let Decision { state, attempts, due, .. } = decision;
         let step = DeliveryStep {
             planned_at: id.planned_at.0,
@@ -55,116 +58,52 @@ impl Recorder {
             attempt: Some(attempt),
         };
         // It is open as long as an attempt is due.
-        if due.is_some() {
-            self.waiters.not_soon(id.planned_at);
-            self.append(|_| Ok(vec![step_alone(step.clone())]), id).await;
-            return;
-        }
-        let answers = self.answers(&start, &answers, &stored.entry, now);
-        self.settle(id, step, report, &stored, &answers, now).await;
+        let settled = due.is_none().then(|| {
+            let answers = if key.endpoint == Endpoint::Bot { answers } else { Vec::new() };
+            Box::new(Settled::new(state, stored, report, key.channel_id, answers))
+        });
+        Self { id, step, settled, at: wire::now() }
     }
 
-    /// Gives up a delivery that is too old, and that nothing attempts.
-    pub(super) async fn give_up(self, delivery: Delivery, stored: Stored) {
+    /// That a delivery is given up, which is too old, and which nothing attempts.
+    pub(super) fn given_up(delivery: Delivery, stored: Stored) -> Self {
         let state = if stored.entry.ephemeral { DeliveryState::Discarded } else { DeliveryState::Failed };
         let step = Progress { state, due: 0, ..delivery.progress }.to_pb(delivery.id);
         let report = Report { text: Some("it could not be delivered in time".into()), ..Report::default() };
-        self.settle(delivery.id, step, report, &stored, &[], wire::now()).await;
+        let settled = Settled::new(state, stored, report, delivery.channel_id, Vec::new());
+        Self { id: delivery.id, step, settled: Some(Box::new(settled)), at: wire::now() }
     }
 
-    /// Settles a delivery, and tells who waits for that.
-    async fn settle(
-        &self,
-        id: DeliveryId,
-        step: DeliveryStep,
-        mut report: Report,
-        stored: &Stored,
-        answers: &[(pb::CimMessage, bool)],
-        now: Timestamp,
-    ) {
-        let provider_id = report.provider_id.take();
-        let state = step.state();
-        let outcome = outcome(state, report);
-        // Who is told by the answer is not told once more; who has left is.
-        let answered = self.waiters.promise(id.planned_at);
-        let make = |facts: &dyn Facts| {
-            let snapshot = self.sender.channels.snapshot();
-            let mut entry = settled(step.clone(), outcome.as_ref(), provider_id.clone(), stored, now);
-            if !answered {
-                planning::plan(&mut entry, &snapshot);
-            }
-            let mut frame = vec![entry];
-            for (message, is_suggestion) in answers {
-                match sessions::route(facts, &snapshot, message.clone(), Submission::default(), now) {
-                    Ok(routed) => frame.extend(routed.into_iter().map(|mut entry| {
-                        if *is_suggestion {
-                            entry.audiences = vec![pb::Audience::Platform.into()];
-                        } else {
-                            planning::plan(&mut entry, &snapshot);
-                        }
-                        entry
-                    })),
-                    Err(violations) => tracing::warn!(?violations, "a bot's answer belongs nowhere and is left out"),
-                }
-            }
-            Ok(frame)
-        };
-        let is_durable = self.append(make, id).await;
-        if is_durable {
-            self.metrics.settled(word(state));
-        }
-        match outcome {
-            _ if !is_durable => self.waiters.not_soon(id.planned_at),
-            Some(outcome) => self.waiters.known(id.planned_at, outcome),
-            None => self.waiters.accepted(id.planned_at),
-        }
+    /// True if the delivery is settled by it.
+    pub(super) const fn settles(&self) -> bool {
+        self.settled.is_some()
     }
 
-    /// Appends the frame that `make` makes, unless the delivery is settled already. True if it is durable.
-    async fn append(&self, make: impl Fn(&dyn Facts) -> Result<Frame, Violations> + Send + Sync, id: DeliveryId) -> bool {
-        loop {
-            let stage = Box::new(|facts: &dyn Facts| match facts.delivery(id) {
-                Some(delivery) if delivery.progress.is_open() => make(facts),
-                _ => Err(Violations::default()),
-            });
-            match self.sender.store.append(None, stage).await {
-                Ok(_) => return true,
-                // Somebody else has settled it.
-                Err(AppendError::Refused(_)) => return false,
-                Err(AppendError::Store(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the outcome of a delivery cannot be stored yet");
-                }
-            }
-            tokio::select! {
-                () = sleep(PATIENCE) => {}
-                () = self.stop.cancelled() => return false,
-            }
-        }
+    /// How far the delivery is with it.
+    pub(super) fn state(&self) -> DeliveryState {
+        self.step.state()
     }
 
-    /// The messages that a bot answered with. Their ids follow from the delivery's, so that an answer that comes twice is one message.
-    fn answers(
-        &self,
-        start: &Start,
-        answers: &[bot::Answer],
-        about: &pb::store::Entry,
-        now: Timestamp,
-    ) -> Vec<(pb::CimMessage, bool)> {
-        if answers.is_empty() || start.key.endpoint != Endpoint::Bot {
-            return Vec::new();
-        }
-        let snapshot = self.sender.channels.snapshot();
-        let channel = snapshot.by_id(&start.key.channel_id);
+    /// What it means to the senders of the message; none if the receiver is yet to tell.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        self.settled.as_ref()?.outcome.as_ref()
+    }
+
+    /// The messages that a bot answered with, and whether each is a suggestion. Their ids follow from the delivery's, so that an answer
+    /// that comes twice is one message. `log` is the number of the log.
+    pub(super) fn answers(&self, log: u64, snapshot: &Snapshot, limits: &Limits) -> Vec<(pb::CimMessage, bool)> {
+        let Some(Settled { stored, channel_id, answers, .. }) = self.settled.as_deref() else { return Vec::new() };
+        let channel = snapshot.by_id(channel_id).filter(|_| !answers.is_empty());
         let Some(bot) = channel.and_then(|channel| channel.bot.as_ref()) else { return Vec::new() };
-        let Some(about) = message_of(about) else { return Vec::new() };
-        let name = DeliveryName { log: self.sender.store.number(), id: start.delivery.id }.to_string();
+        let Some(about) = message_of(&stored.entry) else { return Vec::new() };
+        let name = DeliveryName { log, id: self.id }.to_string();
         let mut messages = Vec::with_capacity(answers.len());
         for (i, answer) in answers.iter().enumerate() {
             let id = Uuid::new_v5(&ANSWERS, format!("{name} {i}").as_bytes()).to_string();
             let (mut message, mut violations) = answer.message(about, bot, id);
-            violations.follow_up(message::check(&mut message, &self.limits));
+            violations.follow_up(message::check(&mut message, limits));
             if violations.is_empty() {
-                message.header.get_or_insert_default().timestamp.get_or_insert(now);
+                message.header.get_or_insert_default().timestamp.get_or_insert(self.at);
                 messages.push((message, answer.is_suggestion));
             } else {
                 let bot = &bot.id;
@@ -173,16 +112,46 @@ impl Recorder {
         }
         messages
     }
+
+    /// The entries of the step, of its outcome, which senders that wait are told by the answer if it is `answered`, and of the
+    /// `answers` of a bot.
+    pub(super) fn frame(
+        &self,
+        answered: bool,
+        answers: &[(pb::CimMessage, bool)],
+        facts: &dyn Facts,
+        snapshot: &Snapshot,
+    ) -> Frame {
+        let Some(Settled { stored, outcome, provider_id, .. }) = self.settled.as_deref() else {
+            return vec![step_alone(self.step.clone())];
+        };
+        let mut entry = settled(self.step.clone(), outcome.as_ref(), provider_id.clone(), stored, self.at);
+        // Who is told by the answer is not told once more; who has left is.
+        if !answered {
+            planning::plan(&mut entry, snapshot);
+        }
+        let mut frame = vec![entry];
+        for (message, is_suggestion) in answers {
+            match sessions::route(facts, snapshot, message.clone(), Submission::default(), self.at) {
+                Ok(routed) => frame.extend(routed.into_iter().map(|mut entry| {
+                    if *is_suggestion {
+                        entry.audiences = vec![pb::Audience::Platform.into()];
+                    } else {
+                        planning::plan(&mut entry, snapshot);
+                    }
+                    entry
+                })),
+                Err(violations) => tracing::warn!(?violations, "a bot's answer belongs nowhere and is left out"),
+            }
+        }
+        frame
+    }
 }
 
-/// The word for a state that settles a delivery.
-const fn word(state: DeliveryState) -> &'static str {
-    match state {
-        DeliveryState::Delivered => "delivered",
-        DeliveryState::Accepted => "accepted",
-        DeliveryState::Failed => "dead",
-        DeliveryState::Discarded => "discarded",
-        DeliveryState::Unspecified | DeliveryState::Pending | DeliveryState::Parked => "open",
+impl Settled {
+    fn new(state: DeliveryState, stored: Stored, mut report: Report, channel_id: String, answers: Vec<bot::Answer>) -> Self {
+        let provider_id = report.provider_id.take();
+        Self { stored, outcome: outcome(state, report), provider_id, channel_id, answers }
     }
 }
 

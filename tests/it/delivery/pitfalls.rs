@@ -79,6 +79,7 @@ async fn a_late_answer_to_an_attempt_that_was_given_up_settles_nothing() {
     assert_eq!(calls[1].id, calls[2].id);
     // Where nobody reads the answer any more, the receiver has noticed that by now.
     let _unheard = late.send(400);
+    eventually("all to be settled", async || open(&gateway).await.is_empty().then_some(())).await;
     client.send(answers("shop", "ada", "fence")).await;
     let mut told = Vec::new();
     let mut events = client.subscribe(earliest()).await;
