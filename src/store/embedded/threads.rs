@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A log that is quiet for so long gets a seal.
 const QUIET: Duration = Duration::from_millis(100);
@@ -119,7 +119,12 @@ fn index(core: &Core) {
 
 fn keep(core: &Core) {
     while !core.stopping.load(Ordering::Acquire) && !core.has_failed() {
+        let next = Instant::now() + KEEPING;
         core.keep_house();
-        core.spare.wait_until_taken(KEEPING);
+        while core.spare.wait_until_due(next) {
+            if !core.fill_spare() {
+                core.spare.rest(next);
+            }
+        }
     }
 }

@@ -115,7 +115,6 @@ impl Merge {
                 None => drop(PeekMut::pop(head)),
             }
         }
-        self.into.sync()?;
         Ok(true)
     }
 

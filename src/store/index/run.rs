@@ -40,8 +40,8 @@ const MAGIC: [u8; 8] = *b"cim-ids\0";
 /// Version of the format.
 const VERSION: u64 = 1;
 
-/// Bytes that gather before they are written.
-const GATHERED: usize = 16 * PAGE;
+/// Bytes that gather before they are written and synced: while much is being synced at once, the log waits for the disk.
+const GATHERED: usize = 64 * PAGE;
 
 /// Guesses at where a key is, before the search goes by halves: hashes lie evenly, so that two are mostly enough.
 const GUESSES: usize = 3;
@@ -337,6 +337,7 @@ impl Draft {
         if self.entries.is_multiple_of(ROWS) {
             if self.bytes.len() == GATHERED {
                 self.write()?;
+                self.sync()?;
             }
             self.bytes.extend([0; PREAMBLE]);
         }
@@ -359,8 +360,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes durable what is written so far, so that not all of it has to be at once.
-    pub(super) fn sync(&self) -> Result<(), IndexError> {
+    fn sync(&self) -> Result<(), IndexError> {
         self.file.sync().map_err(self.folder.io(self.number, "synced"))
     }
 

@@ -1,0 +1,154 @@
+//! The segment that comes next, filled with zeros before it is used: then syncing what is written into it need not wait for the file
+//! system to find room.
+//!
+//! Filling it costs the disk as much as the log itself, and while the disk is at that the log waits. So it is filled in small pieces,
+//! as the log fills the segment in use: a little faster, so that it is ready in time.
+
+use super::writer::TEMPORARY;
+use crate::store::disk::{Disk, File, write_all};
+use parking_lot::{Condvar, Mutex};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Bytes that are written and synced at once.
+const PIECE: u64 = 256 << 10;
+
+/// Bytes by which it is ahead of the log at least.
+const AHEAD: u64 = 1 << 20;
+
+/// Each spare has a name of its own: the one before may still be on its way to that of a segment.
+fn name_of(number: u64) -> String {
+    format!("spare-{number}{TEMPORARY}")
+}
+
+/// See the module. Whoever has time fills it.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    disk: Arc<dyn Disk>,
+    bytes: u64,
+    made: AtomicU64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    file: Option<(Arc<dyn File>, String)>,
+    /// How much of the file is filled.
+    filled: u64,
+    /// How far the log is in the segment in use.
+    used: u64,
+    is_called_off: bool,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "State(filled to {}, used to {})", self.filled, self.used)
+    }
+}
+
+impl Spare {
+    /// None yet, of so many bytes.
+    pub(super) fn new(disk: Arc<dyn Disk>, bytes: u64) -> Self {
+        Self { disk, bytes, made: AtomicU64::new(0), state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Takes the spare, with its name, if it is ready.
+    pub(super) fn take(&self) -> Option<(Arc<dyn File>, String)> {
+        let mut state = self.state.lock();
+        if !self.is_full(&state) {
+            return None;
+        }
+        state.filled = 0;
+        state.file.take()
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_full(&self.state.lock())
+    }
+
+    /// Says how far the log is in its segment; with [`u64::MAX`] the spare is wanted at once.
+    pub(super) fn follow(&self, used: u64) {
+        let mut state = self.state.lock();
+        state.used = used;
+        if self.is_due(&state) {
+            self.changed.notify_all();
+        }
+    }
+
+    fn is_full(&self, state: &State) -> bool {
+        state.file.is_some() && state.filled >= self.bytes
+    }
+
+    fn is_due(&self, state: &State) -> bool {
+        let wanted = state.used.saturating_add(state.used / 4).saturating_add(AHEAD).min(self.bytes);
+        !self.is_full(state) && state.filled < wanted
+    }
+
+    /// Waits until something is to be filled. False if there is nothing until then, or if this is called off.
+    pub(crate) fn wait_until_due(&self, until: Instant) -> bool {
+        self.wait(until, |state| self.is_due(state))
+    }
+
+    /// Waits until then, unless this is called off.
+    pub(crate) fn rest(&self, until: Instant) {
+        self.wait(until, |_| false);
+    }
+
+    fn wait(&self, until: Instant, enough: impl Fn(&State) -> bool) -> bool {
+        let mut state = self.state.lock();
+        while !state.is_called_off && !enough(&state) {
+            if self.changed.wait_until(&mut state, until).timed_out() {
+                return false;
+            }
+        }
+        !state.is_called_off
+    }
+
+    /// Ends every wait, now and from now on.
+    pub(crate) fn call_off(&self) {
+        self.state.lock().is_called_off = true;
+        self.changed.notify_all();
+    }
+
+    /// Fills what is to be filled now. One at a time may.
+    pub(crate) fn fill(&self) -> io::Result<()> {
+        loop {
+            let (file, filled) = {
+                let state = self.state.lock();
+                if state.is_called_off || !self.is_due(&state) {
+                    return Ok(());
+                }
+                (state.file.clone(), state.filled)
+            };
+            let (file, name) = match file {
+                Some(begun) => begun,
+                None => {
+                    let name = name_of(self.made.fetch_add(1, Ordering::Relaxed));
+                    (self.disk.create(&name)?, name)
+                }
+            };
+            let length = PIECE.min(self.bytes - filled);
+            if let Err(error) = zeros(&*file, filled, length) {
+                let mut state = self.state.lock();
+                (state.file, state.filled) = (None, 0);
+                drop(state);
+                // Half a spare must not keep the room that the log needs.
+                let _unless_it_fails_too = self.disk.remove(&name);
+                return Err(error);
+            }
+            let mut state = self.state.lock();
+            state.file = Some((file, name));
+            state.filled = filled + length;
+        }
+    }
+}
+
+fn zeros(file: &dyn File, offset: u64, length: u64) -> io::Result<()> {
+    const ZEROS: &[u8] = &[0; PIECE as usize];
+    write_all(file, &ZEROS[..usize::try_from(length).unwrap_or(ZEROS.len())], offset)?;
+    file.sync()
+}
