@@ -33,10 +33,12 @@ def forbidden() -> str | None:
         for group in control_groups():
             group.mkdir(exist_ok=True)
             remove(group)
-        bridge("add", "type", "bridge")
-        bridge("delete")
-    except (OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
         return str(error)
+    # One may be left of a run that was killed.
+    bridge("delete")
+    added = bridge("add", "type", "bridge")
+    return None if added.returncode == 0 and bridge("delete").returncode == 0 else added.stderr.strip()
 
 
 def control_groups() -> list[Path]:
@@ -58,8 +60,8 @@ def remove(group: Path) -> None:
             time.sleep(0.1)
 
 
-def bridge(verb: str, *args: str) -> None:
-    subprocess.run(["ip", "link", verb, "name", BRIDGE, *args], check=True)
+def bridge(verb: str, *args: str) -> subprocess.CompletedProcess:
+    return subprocess.run(["ip", "link", verb, "name", BRIDGE, *args], capture_output=True, text=True)
 
 
 class Engine:
@@ -79,9 +81,9 @@ class Engine:
 
     def start(self) -> None:
         subprocess.run([HERE / "install"], check=True)
-        bridge("add", "type", "bridge")
+        bridge("add", "type", "bridge").check_returncode()
         subprocess.run(["ip", "address", "add", BRIDGE_ADDRESS, "dev", BRIDGE], check=True)
-        bridge("set", "up")
+        bridge("set", "up").check_returncode()
         libraries = ":".join(map(str, INSTALLED.glob("**/*-linux-gnu")))
         self.log = open(self.folder / "log", "w")
         # It ends with the one who started it, however that ends.
@@ -127,5 +129,5 @@ class Engine:
             self.log.close()
             for group in control_groups():
                 remove(group)
-        subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True)
+        bridge("delete")
         shutil.rmtree(self.folder)
