@@ -3,9 +3,11 @@
 #   docker build --tag cim-gateway .
 #   docker run --rm cim-gateway --version
 #
-# docs/releasing.md tells how the same commit becomes the same image. `.ci/image` builds it without Docker, and starts it.
+# docs/releasing.md tells how the same commit becomes the same image.
 ARG RUST=1.95.0
 ARG ALPINE=3.23
+# The list of what is in the image is made of Cargo.lock, too: an executable does not tell what it was made of.
+ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
 
 # On Alpine the standard library is musl's, and executables are static.
 FROM rust:${RUST}-alpine${ALPINE} AS build
