@@ -1,4 +1,4 @@
-"""An API server of Kubernetes on loopback, with etcd behind it and nothing else: it judges what it is given, and nothing runs."""
+"""An API server of Kubernetes, with etcd behind it and nothing else: it judges what it is given, and nothing runs."""
 
 import json
 import os
@@ -21,13 +21,14 @@ def free_port():
 class ApiServer:
     """Starts both, and waits until they are ready. Whoever makes one stops it, also where it could not be made."""
 
-    def __init__(self):
+    def __init__(self, address="127.0.0.1"):
+        self.address = address
         self.processes = []
 
     def start(self, directory):
         self.directory = directory
         client, peer, secure = free_port(), free_port(), free_port()
-        self.url = f"https://127.0.0.1:{secure}"
+        self.url = f"https://{self.address}:{secure}"
         key = directory / "service-accounts.pem"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
         (directory / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
@@ -43,12 +44,13 @@ class ApiServer:
         self._run(
             "kube-apiserver",
             f"--etcd-servers=http://127.0.0.1:{client}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+            f"--bind-address={self.address}",
+            f"--advertise-address={self.address}",
             f"--secure-port={secure}",
             f"--cert-dir={directory}/certificates",
             f"--token-auth-file={directory}/tokens.csv",
             "--authorization-mode=AlwaysAllow",
+            "--kubelet-preferred-address-types=InternalIP",
             "--service-cluster-ip-range=10.0.0.0/24",
             "--endpoint-reconciler-type=none",
             "--service-account-issuer=https://kubernetes.default.svc",
@@ -127,6 +129,7 @@ class ApiServer:
         return subprocess.run(["helm", *args], env=environment, capture_output=True, text=True, timeout=120)
 
     def stop(self):
+        """Kills both: what they keep is of no use to anybody, and they would wait for whoever still watches."""
         for process in reversed(self.processes):
-            process.terminate()
+            process.kill()
             process.wait(timeout=60)
