@@ -5,7 +5,7 @@ use crate::pb::{self, DeliveryStatus};
 use crate::samples;
 use crate::store::double::Double;
 use crate::store::memory::Memory;
-use crate::store::{AppendError, Claim, Position, Stage, Staged};
+use crate::store::{AppendError, Claim, Position, Stage, Staged, Stored};
 use crate::violation::Violations;
 use crate::webhook;
 use async_trait::async_trait;
@@ -181,4 +181,80 @@ async fn a_census_tells_what_is_open_and_what_is_dead_and_passes_over_what_is_se
     assert_eq!(counted().await, (0, 0, 0));
     plan().await;
     assert_eq!(counted().await, (1, 0, 0));
+}
+
+/// A store that counts what is written.
+#[derive(Debug)]
+struct Counting {
+    memory: Memory,
+    writes: AtomicUsize,
+}
+
+#[async_trait]
+impl Double for Counting {
+    fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.memory.stage(claim, stage).await
+    }
+}
+
+/// Those that are open of a store that plans three, with their messages, and what would give them up.
+async fn three_to_give_up(waiters: &Waiters) -> (Arc<Counting>, Dispatcher, Vec<(Delivery, Stored)>) {
+    let store = Arc::new(Counting { memory: Memory::new(1 << 20), writes: AtomicUsize::new(0) });
+    for _ in 0..3 {
+        let planned = store::Delivery { channel_id: "c".into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
+        let message = Some(samples::message(json!({})));
+        append(&store.memory, Entry { message, deliveries: vec![planned], ..Entry::default() }).await;
+    }
+    let mut open = Vec::new();
+    for delivery in store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found {
+        let stored = store.entry(delivery.message).await.expect("can be read").expect("is there");
+        open.push((delivery, stored));
+    }
+    let dispatcher = dispatcher(store.clone(), samples::channels(false), waiters.clone());
+    (store, dispatcher, open)
+}
+
+/// Writes down that deliveries are given up; how long that takes.
+async fn give_up(mut dispatcher: Dispatcher, those: Vec<(Delivery, Stored)>) -> Duration {
+    let (count, recorder) = (those.len(), dispatcher.recorder.take().expect("it does not run yet"));
+    for (delivery, stored) in those {
+        dispatcher.note(Record::given_up(delivery, stored));
+    }
+    assert_eq!(dispatcher.unwritten, count);
+    drop(dispatcher.records);
+    let begun = Instant::now();
+    recorder.run().await;
+    assert_eq!(dispatcher.written.recv().await, Some(count));
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_together_is_written_at_once_without_what_somebody_else_has_settled() {
+    let (store, dispatcher, open) = three_to_give_up(&Waiters::new(1)).await;
+    let (planned_at, endpoint) = (open[0].0.id.planned_at.0, Endpoint::Connector.into());
+    let state = DeliveryState::Discarded.into();
+    let step = store::DeliveryStep { planned_at, endpoint, state, ..Default::default() };
+    let end = append(&store.memory, Entry { delivery_steps: vec![step], ..Entry::default() }).await;
+    give_up(dispatcher, open).await;
+    assert_eq!(store.writes.load(Ordering::Relaxed), 1);
+    assert_eq!(store.span().end.0 - end.0, 2, "two are given up");
+    assert!(store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_waits_for_does_not_wait_for_more() {
+    let waiters = Waiters::new(1);
+    let (_store, dispatcher, mut open) = three_to_give_up(&waiters).await;
+    let stored = open[1].1.clone();
+    let (outcome, took) =
+        tokio::join!(waiters.outcome(&stored, Patience::asked(Duration::from_secs(1))), give_up(dispatcher, open.split_off(1)));
+    assert_eq!((outcome.expect("it is told").status, took), (DeliveryStatus::Failed, Duration::ZERO));
+
+    let (_store, dispatcher, open) = three_to_give_up(&waiters).await;
+    assert!(give_up(dispatcher, open).await > Duration::ZERO, "nobody waits");
 }

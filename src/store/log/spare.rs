@@ -152,3 +152,74 @@ fn zeros(file: &dyn File, offset: u64, length: u64) -> io::Result<()> {
     write_all(file, &ZEROS[..usize::try_from(length).unwrap_or(ZEROS.len())], offset)?;
     file.sync()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::disk::Simulated;
+    use rustix::io::Errno;
+    use std::time::Duration;
+
+    const BYTES: u64 = 16 << 20;
+
+    fn spare() -> (Simulated, Spare) {
+        let disk = Simulated::new();
+        let spare = Spare::new(disk.disk(), BYTES);
+        (disk, spare)
+    }
+
+    fn filled(spare: &Spare, used: u64) -> u64 {
+        spare.follow(used);
+        spare.fill().expect("there is room");
+        spare.state.lock().filled
+    }
+
+    #[test]
+    fn it_grows_as_the_log_does_and_is_ready_before_the_segment_is_full() {
+        let (disk, spare) = spare();
+        assert_eq!(filled(&spare, 0), 1 << 20);
+        assert_eq!(filled(&spare, 4 << 20), 6 << 20);
+        assert!(spare.take().is_none(), "half a spare is none");
+        assert_eq!(filled(&spare, BYTES * 3 / 4), BYTES);
+        let (file, name) = spare.take().expect("it is ready");
+        assert_eq!((disk.names(), file.len().unwrap()), (vec![name], BYTES));
+        assert!(!spare.is_ready());
+        assert_eq!(filled(&spare, 0), 1 << 20, "the next one begins anew");
+    }
+
+    #[test]
+    fn where_the_segment_in_use_was_not_filled_it_is_made_at_once() {
+        let (_disk, spare) = spare();
+        assert_eq!(filled(&spare, u64::MAX), BYTES);
+        assert!(spare.is_ready());
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_leaves_nothing_behind() {
+        let (disk, spare) = spare();
+        spare.follow(u64::MAX);
+        disk.fail_write(5, Errno::NOSPC);
+        assert!(spare.fill().is_err());
+        assert!(disk.names().is_empty());
+        assert_eq!(filled(&spare, u64::MAX), BYTES);
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_something_is_due_and_when_it_is_called_off() {
+        let (_disk, spare) = spare();
+        let long = Instant::now() + Duration::from_secs(60);
+        assert!(spare.wait_until_due(long));
+        spare.fill().unwrap();
+        assert!(!spare.wait_until_due(Instant::now()), "nothing is due");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| spare.wait_until_due(long));
+            spare.follow(BYTES / 2);
+            assert!(waits.join().unwrap());
+            let rests = scope.spawn(|| spare.rest(long));
+            spare.call_off();
+            rests.join().unwrap();
+        });
+        assert!(!spare.wait_until_due(long));
+        assert!(Instant::now() < long);
+    }
+}
