@@ -60,17 +60,12 @@ impl Core {
                 self.disk_full(seen)
             }
         };
-        self.set_full(full);
-        self.fill_spare();
-    }
-
-    /// Fills the spare segment as far as it is wanted now. False if there is no room for it.
-    pub(super) fn fill_spare(&self) -> bool {
-        let filled = self.check_accepting().is_ok().then(|| self.spare.fill());
-        if let Some(Err(error)) = &filled {
+        if full.is_none()
+            && let Err(error) = self.spare.prepare()
+        {
             tracing::debug!(%error, "no spare segment");
         }
-        matches!(filled, Some(Ok(())))
+        self.set_full(full);
     }
 
     fn disk_full(&self, seen: Seen) -> Option<String> {

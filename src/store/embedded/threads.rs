@@ -4,10 +4,11 @@ use super::core::Core;
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A log that is quiet for so long gets a seal.
 const QUIET: Duration = Duration::from_millis(100);
@@ -33,9 +34,15 @@ struct Running {
 
 impl Threads {
     pub(super) fn start(core: &Arc<Core>, lock: Option<File>) -> io::Result<Self> {
-        let spawn = |name: &str, work: fn(&Core)| {
+        let spawn = |name: &'static str, work: fn(&Core)| {
             let core = core.clone();
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&core))
+            let guarded = move || {
+                // Those who wait for it would wait for ever.
+                if catch_unwind(AssertUnwindSafe(|| work(&core))).is_err() {
+                    core.fail(format!("the thread {name} has panicked"), None);
+                }
+            };
+            std::thread::Builder::new().name(name.to_owned()).spawn(guarded)
         };
         let running = Running {
             writer: spawn("log-writer", write)?,
@@ -119,12 +126,7 @@ fn index(core: &Core) {
 
 fn keep(core: &Core) {
     while !core.stopping.load(Ordering::Acquire) && !core.has_failed() {
-        let next = Instant::now() + KEEPING;
         core.keep_house();
-        while core.spare.wait_until_due(next) {
-            if !core.fill_spare() {
-                core.spare.rest(next);
-            }
-        }
+        core.spare.wait_until_taken(KEEPING);
     }
 }

@@ -14,7 +14,6 @@ mod follow;
 mod format;
 mod recovery;
 mod segment;
-mod spare;
 mod survey;
 mod writer;
 
@@ -25,9 +24,8 @@ pub(crate) use format::{
 };
 pub(crate) use recovery::{Known, Opened, open, replay};
 pub(crate) use segment::{Buffer, Look, Segments, bytes, look, name_of, position_of};
-pub(crate) use spare::Spare;
 pub(crate) use survey::{Expected, Piece, Survey, Surveyed, headers, survey};
-pub(crate) use writer::{Place, WriteError, Writer};
+pub(crate) use writer::{Place, Spare, WriteError, Writer};
 
 use super::Position;
 use std::io;
