@@ -240,3 +240,13 @@ async fn what_is_registered_is_there_when_the_store_is_opened_again() {
     let again = open(folder.path(), small(), &|_| {}).expect("can be opened");
     assert_eq!(again.channels().await.expect("can be read"), [channel("1", "shop")]);
 }
+
+#[tokio::test]
+async fn a_thread_that_panics_fails_the_store_and_nobody_waits_for_it() {
+    let store = roomy();
+    threads::guard(&store.engine.core, "log-tester", |_| panic!("as it should"));
+    let cause = "the thread log-tester has panicked".to_owned();
+    assert_eq!(*store.engine.health().borrow(), Health::Failed { cause: cause.clone() });
+    let refused = store.append(None, Box::new(|_| Ok(vec![crate::pb::store::Entry::default()]))).await;
+    assert!(matches!(refused, Err(AppendError::Store(Error::Unavailable { cause: told })) if told == cause));
+}

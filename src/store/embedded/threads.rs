@@ -36,13 +36,7 @@ impl Threads {
     pub(super) fn start(core: &Arc<Core>, lock: Option<File>) -> io::Result<Self> {
         let spawn = |name: &'static str, work: fn(&Core)| {
             let core = core.clone();
-            let guarded = move || {
-                // Those who wait for it would wait for ever.
-                if catch_unwind(AssertUnwindSafe(|| work(&core))).is_err() {
-                    core.fail(format!("the thread {name} has panicked"), None);
-                }
-            };
-            std::thread::Builder::new().name(name.to_owned()).spawn(guarded)
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || guard(&core, name, work))
         };
         let running = Running {
             writer: spawn("log-writer", write)?,
@@ -63,6 +57,13 @@ impl Threads {
         let _ended = running.indexer.join();
         let _ended = running.keeper.join();
         core.refuse_from_now_on();
+    }
+}
+
+/// Works. A panic fails the store: those who wait for the thread would wait for ever.
+pub(super) fn guard(core: &Core, name: &str, work: fn(&Core)) {
+    if catch_unwind(AssertUnwindSafe(|| work(core))).is_err() {
+        core.fail(format!("the thread {name} has panicked"), None);
     }
 }
 
