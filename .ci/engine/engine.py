@@ -74,8 +74,6 @@ class Engine:
         self.environment = {
             "DOCKER_HOST": f"unix://{self.folder}/docker.sock",
             "DOCKER_CONFIG": f"{self.folder}/client",
-            # As docs/releasing.md says it: what was built for one page need not be built again for another.
-            "SOURCE_DATE_EPOCH": subprocess.check_output(["git", "log", "-1", "--format=%ct"], cwd=HERE, text=True).strip(),
             "PATH": f"{INSTALLED}/usr/bin:{INSTALLED}/usr/sbin:{os.environ['PATH']}",
         }
 
