@@ -87,15 +87,14 @@ impl Dispatcher {
         let followed = DeliveryId::NONE;
         let (records, to_write) = mpsc::unbounded_channel();
         let (done, written) = mpsc::unbounded_channel();
-        let (sending, waiting, stopping) = (sender.clone(), waiters.clone(), stop.clone());
         let recorder = Recorder {
-            sender: sending,
-            waiters: waiting,
+            sender: sender.clone(),
+            waiters: waiters.clone(),
             limits,
             metrics: metrics.clone(),
             records: to_write,
             done,
-            stop: stopping,
+            stop: stop.clone(),
         };
         let (etags, attempts, writing) = Default::default();
         let (ruling, rulings) = mpsc::unbounded_channel();

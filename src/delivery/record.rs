@@ -9,7 +9,7 @@ use crate::channels::Snapshot;
 use crate::message::{self, Limits};
 use crate::outcomes::Outcome;
 use crate::pb;
-use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Submission};
+use crate::pb::store::{DeliveryState, DeliveryStep, Submission};
 use crate::planning;
 use crate::sessions;
 use crate::store::{Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
@@ -58,10 +58,7 @@ impl Record {
             attempt: Some(attempt),
         };
         // It is open as long as an attempt is due.
-        let settled = due.is_none().then(|| {
-            let answers = if key.endpoint == Endpoint::Bot { answers } else { Vec::new() };
-            Box::new(Settled::new(state, stored, report, key.channel_id, answers))
-        });
+        let settled = due.is_none().then(|| Box::new(Settled::new(state, stored, report, key.channel_id, answers)));
         Self { id, step, settled, at: wire::now() }
     }
 

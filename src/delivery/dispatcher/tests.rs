@@ -47,13 +47,16 @@ fn dispatcher(store: Arc<dyn Store>, channels: Channels, waiters: Waiters) -> Di
     Dispatcher::new(store, channels, client, settings, waiters, samples::LIMITS, stop)
 }
 
+/// An entry that plans to deliver a message to the connector of a channel.
+fn planned(channel_id: &str) -> Entry {
+    let planned = store::Delivery { channel_id: channel_id.into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
+    Entry { message: Some(samples::message(json!({}))), deliveries: vec![planned], ..Entry::default() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_what_somebody_else_has_settled_waits_no_longer() {
     let memory = Arc::new(Memory::new(1 << 20));
-    let planned = store::Delivery { channel_id: "c".into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
-    let message = Some(samples::message(json!({})));
-    let entry = Entry { message, deliveries: vec![planned], ..Entry::default() };
-    let stored = memory.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("is stored").remove(0);
+    let stored = memory.append(None, Box::new(|_| Ok(vec![planned("c")]))).await.expect("is stored").remove(0);
     let waiters = Waiters::new(1);
     let mut dispatcher = dispatcher(memory, samples::channels(false), waiters.clone());
     dispatcher.follow().await;
@@ -123,9 +126,7 @@ async fn an_outcome_that_cannot_be_stored_at_once_is_stored_later_and_nobody_is_
     };
     let channel = channels.create(channel, Violations::default()).await.expect("is registered");
     let store = Arc::new(Stumbling { memory: Memory::new(1 << 20), stumbles: AtomicUsize::new(0) });
-    let planned = store::Delivery { channel_id: channel.id, endpoint: Endpoint::Connector.into(), ..Default::default() };
-    let entry = Entry { message: Some(samples::message(json!({}))), deliveries: vec![planned], ..Entry::default() };
-    let stored = store.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("is stored").remove(0);
+    let stored = store.append(None, Box::new(|_| Ok(vec![planned(&channel.id)]))).await.expect("is stored").remove(0);
     store.stumbles.store(3, Ordering::Relaxed);
     let waiters = Waiters::new(1);
     let dispatcher = dispatcher(store.clone(), channels, waiters.clone());
@@ -149,11 +150,7 @@ async fn append(memory: &Memory, entry: Entry) -> Position {
 #[tokio::test]
 async fn a_census_tells_what_is_open_and_what_is_dead_and_passes_over_what_is_settled() {
     let memory = Arc::new(Memory::new(1 << 20));
-    let plan = async || {
-        let planned = store::Delivery { channel_id: "c".into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
-        let message = Some(samples::message(json!({})));
-        append(&memory, Entry { message, deliveries: vec![planned], ..Entry::default() }).await
-    };
+    let plan = async || append(&memory, planned("c")).await;
     let step = async |planned_at: Position, state: DeliveryState| {
         let endpoint = Endpoint::Connector.into();
         let step = store::DeliveryStep { planned_at: planned_at.0, endpoint, state: state.into(), ..Default::default() };
@@ -206,9 +203,7 @@ impl Double for Counting {
 async fn three_to_give_up(waiters: &Waiters) -> (Arc<Counting>, Dispatcher, Vec<(Delivery, Stored)>) {
     let store = Arc::new(Counting { memory: Memory::new(1 << 20), writes: AtomicUsize::new(0) });
     for _ in 0..3 {
-        let planned = store::Delivery { channel_id: "c".into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
-        let message = Some(samples::message(json!({})));
-        append(&store.memory, Entry { message, deliveries: vec![planned], ..Entry::default() }).await;
+        append(&store.memory, planned("c")).await;
     }
     let mut open = Vec::new();
     for delivery in store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found {
