@@ -17,6 +17,9 @@ const PROTOS: [&str; 7] = [
 const BOXED: [&str; 10] =
     ["receipt", "template", "email", "form_data", "comment", "image", "video", "audio", "file", "multimedia"];
 
+/// Parts of an entry that are boxed: entries are moved often, and few have all parts.
+const BOXED_IN_ENTRY: [&str; 3] = ["message", "submission", "carried"];
+
 /// What may hold a secret: it is shown by code of our own, in `src/pb/secrets.rs`.
 const SECRETIVE: [&str; 2] = [".cim.v1.SigningSecrets", ".cim.v1.Attribute"];
 
@@ -31,6 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut build = tonic_prost_build::configure().btree_map(".").codec_path("crate::pb::codec::Codec").skip_debug(SECRETIVE);
     for kind in BOXED {
         build = build.boxed(format!(".cim.v1.Body.kind.{kind}"));
+    }
+    for part in BOXED_IN_ENTRY {
+        build = build.boxed(format!(".cim.store.v1.Entry.{part}"));
     }
     build.compile_fds(descriptors)?;
     Ok(())

@@ -104,7 +104,7 @@ fn opened(number: usize) -> Entry {
         ..Session::default()
     };
     let message = CimMessage { id: Some(id()), ..CimMessage::default() };
-    Entry { message: Some(message), session: Some(session), last_activity: Some(now), ..Entry::default() }
+    Entry { message: Some(message.into()), session: Some(session), last_activity: Some(now), ..Entry::default() }
 }
 
 /// Bytes of memory of this process, without what it has of files; none where the system does not tell.

@@ -167,9 +167,9 @@ impl Sender {
         let fingerprint = [&[1], &id.as_bytes()[..]].concat();
         let submission = Submission { id: id.to_string(), fingerprint, ..Submission::default() };
         let entry = Entry {
-            message: Some(message),
+            message: Some(message.into()),
             session: Some(self.session.clone()),
-            submission: Some(submission),
+            submission: Some(submission.into()),
             audiences: vec![pb::Audience::Platform.into()],
             ..Entry::default()
         };

@@ -131,7 +131,8 @@ async fn settle() {
 /// Appends, and returns the nanoseconds of each with all that it causes.
 async fn append(store: &Arc<Memory>, appends: usize, mut settled: impl AsyncFnMut()) -> f64 {
     let json = include_bytes!("plain.json");
-    let entry = Entry { message: Some(wire::decode(json, 64).expect("the sample is JSON").message), ..Entry::default() };
+    let message = wire::decode(json, 64).expect("the sample is JSON").message;
+    let entry = Entry { message: Some(message.into()), ..Entry::default() };
     let started = Instant::now();
     for _ in 0..appends / GROUP {
         for _ in 0..GROUP {

@@ -4,7 +4,6 @@
 //! The floor is one write of a page and its `fdatasync` in the same folder.
 
 use cim_gateway::feed::{self, Feed};
-use cim_gateway::pb::CimMessage;
 use cim_gateway::pb::store::Entry;
 use cim_gateway::store::bookmarks::Bookmarks;
 use cim_gateway::store::embedded::{self, Options};
@@ -62,7 +61,7 @@ async fn measure(data: &Path, names: usize, write_interval: Duration) -> (f64, D
     let options = Options { segment_bytes: 1 << 20, min_free: 0, ..Options::default() };
     let engine = embedded::open(data, options, &|_| {}).expect("can be opened");
     let store = Arc::new(engine.clone());
-    let entries = (0..1000).map(|_| Entry { message: Some(CimMessage::default()), ..Entry::default() }).collect();
+    let entries = (0..1000).map(|_| Entry { message: Some(Box::default()), ..Entry::default() }).collect();
     store.append(None, Box::new(|_| Ok(entries))).await.expect("can be appended");
     let settings = feed::Settings { heartbeat: Duration::MAX, heartbeat_skipped: u64::MAX, max_streams: names, cold_scans: 2 };
     let (feed, _matcher) = Feed::new(store.clone(), settings, CancellationToken::new());

@@ -109,7 +109,7 @@ impl Import {
             if claim.taken
                 && let Some(there) = store.message(&id).await?
             {
-                if there.entry.message.as_ref() == Some(&message) {
+                if there.entry.message.as_deref() == Some(&message) {
                     self.imported.skipped += 1;
                     return Ok(());
                 }
@@ -142,7 +142,7 @@ impl Import {
                 Err(Error::ReusedId { id }) => {
                     // What was stored without a session comes back without one.
                     let there = self.inbox.store().message(&id).await?;
-                    if there.is_none_or(|there| there.entry.message.as_ref() != Some(&message)) {
+                    if there.is_none_or(|there| there.entry.message.as_deref() != Some(&message)) {
                         return Err(ImportError::Taken { id });
                     }
                     self.imported.skipped += 1;

@@ -197,7 +197,7 @@ impl Inbox {
             if delivers {
                 planning::plan_all(&mut frame, &channels);
             }
-            let filled = frame.iter().filter_map(|entry| entry.message.as_ref()).map(pb::CimMessage::encoded_len);
+            let filled = frame.iter().filter_map(|entry| entry.message.as_deref()).map(pb::CimMessage::encoded_len);
             match filled.max() {
                 Some(bytes) if bytes > most => Err(outgrown(bytes, most)),
                 _ => Ok(frame),
@@ -231,7 +231,7 @@ impl Inbox {
     /// Tells whoever waits for it what a delivery notification says.
     async fn tell_waiting(&self, receipt: &Stored) {
         let Some(waiters) = self.waiters.as_ref().filter(|waiters| waiters.are_there()) else { return };
-        let Some(outcome) = receipt.entry.message.as_ref().and_then(Outcome::of) else { return };
+        let Some(outcome) = receipt.entry.message.as_deref().and_then(Outcome::of) else { return };
         match timeline::message_of_receipt(&*self.store, receipt).await {
             Ok(Some(about)) if receipts::may_report(&receipt.entry, &about) => waiters.known(about.position, outcome),
             Ok(_) => {}
@@ -257,7 +257,7 @@ impl Inbox {
     /// The same, if the caller may know of it; for any other there is none.
     pub async fn seen(&self, caller: &Caller, id: &str) -> Result<Stored, Error> {
         let stored = self.message(id).await?;
-        let service_identifier = stored.entry.message.as_ref().and_then(message::service_identifier).unwrap_or_default();
+        let service_identifier = stored.entry.message.as_deref().and_then(message::service_identifier).unwrap_or_default();
         caller.must_see(service_identifier, || Error::MessageNotFound { id: id.to_owned() })?;
         Ok(stored)
     }
@@ -279,7 +279,7 @@ impl Inbox {
 fn fitting(messages: &[Stored]) -> usize {
     let mut bytes = 0;
     let fit = messages.iter().take_while(|stored| {
-        bytes += stored.entry.message.as_ref().map_or(0, pb::CimMessage::encoded_len);
+        bytes += stored.entry.message.as_deref().map_or(0, pb::CimMessage::encoded_len);
         bytes <= HISTORY_PAGE_BYTES
     });
     fit.count().max(1)

@@ -116,7 +116,7 @@ impl Waiters {
     /// The outcome of a message, if it comes in time; none if it does not, or if none can come.
     pub async fn outcome(&self, stored: &Stored, patience: Patience) -> Option<Outcome> {
         let Patience { time, asked } = patience;
-        let is_notification = stored.entry.message.as_ref().is_none_or(message::is_notification);
+        let is_notification = stored.entry.message.as_deref().is_none_or(message::is_notification);
         // Of what goes to no webhook only a reader of the stream can tell anything.
         let can_come = !stored.entry.deliveries.is_empty() || (asked && !is_notification);
         if time.is_zero() || !can_come {
@@ -245,7 +245,7 @@ mod tests {
     use std::pin::pin;
 
     fn stored() -> Stored {
-        let entry = pb::store::Entry { message: Some(samples::message(json!({}))), ..pb::store::Entry::default() };
+        let entry = pb::store::Entry { message: Some(samples::message(json!({})).into()), ..pb::store::Entry::default() };
         Stored { position: Position(1), entry: Arc::new(entry) }
     }
 

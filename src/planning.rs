@@ -42,7 +42,7 @@ fn is_for(entry: &Entry, audience: Audience) -> bool {
 /// notifications.
 fn has_bot(channel: &pb::Channel, entry: &Entry) -> bool {
     let Some(bot) = channel.bot.as_ref().filter(|bot| bot.endpoint.is_some()) else { return false };
-    let message = entry.message.as_ref();
+    let message = entry.message.as_deref();
     let is_notification = message.is_some_and(message::is_notification);
     let takes = bot.format() != BotFormat::Bot || !is_notification || message.is_some_and(sessions::is_notice);
     channel.mode() != ChannelMode::Agent && takes
@@ -62,7 +62,7 @@ mod tests {
         let channel = pb::Channel { id: "c1".into(), service_identifier: service_identifier.unwrap_or_default(), ..channel };
         let channels = Snapshot::of([channel]);
         let audiences = audiences.iter().map(|audience| i32::from(*audience)).collect();
-        let mut entry = Entry { message: Some(message), audiences, ..Entry::default() };
+        let mut entry = Entry { message: Some(message.into()), audiences, ..Entry::default() };
         plan(&mut entry, &channels);
         assert!(entry.deliveries.iter().all(|delivery| delivery.channel_id == "c1"));
         entry.deliveries.iter().map(Delivery::endpoint).collect()

@@ -368,9 +368,9 @@ pub(crate) fn entry(message: pb::CimMessage, session: Option<Session>, submissio
     Entry {
         audiences: vec![message::audience(&message).into()],
         ephemeral: message::is_typing(&message),
-        message: Some(message),
+        message: Some(message.into()),
         session,
-        submission,
+        submission: submission.map(Box::new),
         ..Entry::default()
     }
 }
@@ -391,21 +391,21 @@ pub(crate) fn is_notice(message: &pb::CimMessage) -> bool {
 
 /// What the gateway says by itself about a routed message: it goes where that one is.
 pub(crate) fn by_gateway(about: &pb::CimMessage, body: pb::Body, at: Timestamp) -> pb::CimMessage {
-    let routed = about.header.clone().unwrap_or_default();
     let sender = pb::Sender {
         id: Some(GATEWAY.into()),
         r#type: SenderType::System.into(),
         sender_name: Some(GATEWAY.into()),
         ..pb::Sender::default()
     };
+    let routed = about.header.as_ref();
     let header = pb::Header {
         sender: Some(sender),
-        channel_data: routed.channel_data,
+        channel_data: routed.and_then(|header| header.channel_data.clone()),
         timestamp: Some(at),
-        channel_session_id: routed.channel_session_id,
-        conversation_id: routed.conversation_id,
-        customer: routed.customer,
-        room_id: routed.room_id,
+        channel_session_id: routed.and_then(|header| header.channel_session_id.clone()),
+        conversation_id: routed.and_then(|header| header.conversation_id.clone()),
+        customer: routed.and_then(|header| header.customer.clone()),
+        room_id: routed.and_then(|header| header.room_id.clone()),
         ..pb::Header::default()
     };
     pb::CimMessage {
@@ -428,7 +428,7 @@ fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Tim
     let body = pb::Body { kind: Some(Kind::Notification(body)), ..pb::Body::default() };
     Entry {
         audiences: NOTICE_AUDIENCES.map(i32::from).to_vec(),
-        message: Some(by_gateway(cause, body, at)),
+        message: Some(by_gateway(cause, body, at).into()),
         session: Some(session.clone()),
         ..Entry::default()
     }

@@ -65,7 +65,7 @@ pub async fn timeline(store: &dyn Store, about: &Stored) -> Result<Timeline, sto
             let delivery = DeliveryId { planned_at: stored.position, endpoint: plan.endpoint() };
             timeline.events.push(Event::Redriven { stored: stored.clone(), delivery });
         }
-        if let Some(outcome) = entry.message.as_ref().and_then(Outcome::of) {
+        if let Some(outcome) = entry.message.as_deref().and_then(Outcome::of) {
             let known = timeline.outcome.as_ref().map(|outcome| outcome.status);
             let counts = may_report(entry, about) && advances(known, outcome.status);
             if counts {
@@ -98,7 +98,7 @@ async fn entries(store: &dyn Store, about: Position) -> Result<BTreeMap<Position
                 continue;
             }
             let Some(stored) = store.entry(teller).await? else { continue };
-            let is_receipt = stored.entry.message.as_ref().is_some_and(message::is_receipt);
+            let is_receipt = stored.entry.message.as_deref().is_some_and(message::is_receipt);
             if is_receipt || stored.entry.deliveries.iter().any(|plan| plan.message == about.0) {
                 to_follow.push(teller);
             }
@@ -116,7 +116,7 @@ pub(crate) async fn message_of_receipt(store: &dyn Store, receipt: &Stored) -> R
             return Ok(None);
         }
         match store.entry(Position(about)).await? {
-            Some(stored) if stored.entry.message.as_ref().is_some_and(message::is_receipt) => about = stored.entry.about,
+            Some(stored) if stored.entry.message.as_deref().is_some_and(message::is_receipt) => about = stored.entry.about,
             found => return Ok(found),
         }
     }

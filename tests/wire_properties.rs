@@ -601,7 +601,7 @@ fn free_form_json_nested_at_the_bound_decodes_inside_every_wrapper_wherever_it_s
             let event = pb::subscribe_notifications_response::Event::Notification(accepted.clone());
             assert_decodes(&pb::SubscribeNotificationsResponse { event: Some(event) }, &place);
             assert_decodes(&pb::ListMessagesResponse { messages: vec![accepted], ..Default::default() }, &place);
-            assert_decodes(&pb::store::Entry { message: Some(message), ..Default::default() }, &place);
+            assert_decodes(&pb::store::Entry { message: Some(message.into()), ..Default::default() }, &place);
 
             let violations = wire::normalise(&mut at(BOUNDS.free_form_depth + 1), &BOUNDS);
             let reasons: Vec<_> = violations.as_slice().iter().map(|violation| violation.reason.as_str()).collect();

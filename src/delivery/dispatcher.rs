@@ -1,30 +1,32 @@
-//! The dispatcher: follows the log, begins attempts, and hears how they have ended. All that it decides, [`super::lanes`] decides.
+//! The dispatcher: follows the log, begins attempts, and writes down what they have led to. All that it decides, [`super::lanes`]
+//! decides.
 
 #[cfg(test)]
 mod tests;
 
-use super::Settings;
-use super::attempt::{Decided, End, Ended, Sender, endpoint};
+use super::attempt::{Sender, endpoint};
+use super::attempts::Attempts;
 use super::census::Census;
 use super::desk::{Desk, Ruling};
-use super::lanes::{Decision, EndpointKey, Lanes, Prospect, Start, Terms};
+use super::lanes::{EndpointKey, Lanes, Prospect};
 use super::overdue::Overdue;
 use super::record::Record;
 use super::recorder::Recorder;
-use super::verdict::Verdict;
+use super::{Settings, ended};
 use crate::channels::{Channels, Snapshot};
 use crate::message::Limits;
 use crate::metrics;
 use crate::outcomes::Waiters;
 use crate::pb::DisabledReason;
-use crate::pb::store::{DeliveryState, Endpoint};
 use crate::store::{self, Deliveries, Delivery, DeliveryId, Store, Wanted};
 use crate::webhook::Client;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -38,21 +40,20 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Dispatcher {
     sender: Arc<Sender>,
-    waiters: Waiters,
-    lanes: Lanes,
+    attempts: Arc<Attempts>,
+    /// Those who make attempts; they end with the dispatcher.
+    under_way: JoinSet<()>,
     /// Up to here the log was followed.
     followed: DeliveryId,
     /// True if the log is known to have more.
     behind: bool,
     /// The etags of the channels whose endpoints are known to the lanes.
     etags: HashMap<String, String>,
-    /// Under way; they end with the dispatcher.
-    attempts: JoinSet<Ended>,
-    /// Who writes down what they have led to; none once it runs.
-    recorder: Option<Recorder>,
-    records: mpsc::UnboundedSender<Record>,
-    /// Records that are not written down yet, and how many more are.
-    unwritten: usize,
+    /// Endpoints that say that they are gone.
+    gone: mpsc::UnboundedReceiver<EndpointKey>,
+    /// Who writes down what attempts have led to, and what is to be written; none once it runs.
+    recorder: Option<(Recorder, mpsc::UnboundedReceiver<Record>)>,
+    /// How many more records are written down.
     written: mpsc::UnboundedReceiver<usize>,
     /// Everything that is being written down.
     writing: JoinSet<()>,
@@ -60,7 +61,6 @@ pub struct Dispatcher {
     rulings: mpsc::UnboundedReceiver<Ruling>,
     ruling: mpsc::UnboundedSender<Ruling>,
     overdue: Overdue,
-    metrics: Arc<metrics::Delivery>,
     stop: CancellationToken,
 }
 
@@ -84,55 +84,63 @@ impl Dispatcher {
         let lanes = Lanes::new(settings.rules()).holding(held_before);
         let sender = Arc::new(Sender { store, channels, client, settings });
         let metrics = Arc::<metrics::Delivery>::default();
-        let followed = DeliveryId::NONE;
         let (records, to_write) = mpsc::unbounded_channel();
         let (done, written) = mpsc::unbounded_channel();
+        let (goes, gone) = mpsc::unbounded_channel();
+        let (ruling, rulings) = mpsc::unbounded_channel();
         let recorder = Recorder {
             sender: sender.clone(),
             waiters: waiters.clone(),
             limits,
             metrics: metrics.clone(),
-            records: to_write,
             done,
             stop: stop.clone(),
         };
-        let (etags, attempts, writing) = Default::default();
-        let (ruling, rulings) = mpsc::unbounded_channel();
-        let behind = true;
-        let overdue = Overdue::new(sender.clone());
-        Self {
-            sender,
+        let attempts = Attempts {
+            sender: sender.clone(),
             waiters,
-            lanes,
-            followed,
-            behind,
-            etags,
-            attempts,
-            recorder: Some(recorder),
+            lanes: Mutex::new(lanes),
             records,
-            unwritten: 0,
+            unwritten: AtomicUsize::new(0),
+            gone: goes,
+            news: Notify::new(),
+            metrics,
+            stop: stop.clone(),
+        };
+        let (under_way, etags, writing) = Default::default();
+        Self {
+            overdue: Overdue::new(sender.clone()),
+            sender,
+            attempts: Arc::new(attempts),
+            under_way,
+            followed: DeliveryId::NONE,
+            behind: true,
+            etags,
+            gone,
+            recorder: Some((recorder, to_write)),
             written,
             writing,
             rulings,
             ruling,
-            overdue,
-            metrics,
             stop,
         }
     }
 
     /// The same, counting by `metrics`.
     pub fn counting(mut self, metrics: Arc<metrics::Delivery>) -> Self {
-        if let Some(recorder) = &mut self.recorder {
+        if let Some((recorder, _)) = &mut self.recorder {
             recorder.metrics = metrics.clone();
         }
-        self.metrics = metrics;
+        // Nobody shares them before it runs.
+        if let Some(attempts) = Arc::get_mut(&mut self.attempts) {
+            attempts.metrics = metrics;
+        }
         self
     }
 
     /// What counts now and then what is not settled: run it.
     pub fn census(&self) -> Census {
-        Census::new(self.sender.clone(), self.metrics.clone(), self.stop.clone())
+        Census::new(self.sender.clone(), self.attempts.metrics.clone(), self.stop.clone())
     }
 
     /// The desk at which somebody may decide about what is delivered here.
@@ -145,37 +153,30 @@ impl Dispatcher {
         let mut durable = self.sender.store.durable();
         let mut channels = self.sender.channels.watch();
         let stop = self.stop.clone();
-        if let Some(recorder) = self.recorder.take() {
-            self.writing.spawn(recorder.run());
+        if let Some((recorder, records)) = self.recorder.take() {
+            self.writing.spawn(recorder.run(records));
         }
         loop {
             if self.behind {
                 self.follow().await;
             }
-            self.refill().await;
-            self.begin();
-            self.metrics.goes_on(self.lanes.in_flight(), self.lanes.broken());
             if self.overdue.next() <= Instant::now() {
                 self.give_up().await;
             }
-            let due = self.lanes.next_due();
+            self.refill().await;
+            let due = self.begin();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(joined) = self.attempts.join_next() => {
-                    self.ended(ended(joined));
-                    while let Some(joined) = self.attempts.try_join_next() {
-                        self.ended(ended(joined));
-                    }
-                }
+                Some(joined) = self.under_way.join_next() => ended(joined),
                 Some(ruling) = self.rulings.recv() => match ruling {
                     Ruling::Discarded(deliveries) => {
                         for delivery in deliveries {
-                            self.waiters.not_soon(delivery.id.planned_at);
-                            self.lanes.withdraw(&delivery, Instant::now());
+                            self.attempts.waiters.not_soon(delivery.id.planned_at);
+                            self.attempts.lanes().withdraw(&delivery, Instant::now());
                         }
                     }
-                    Ruling::Released => self.lanes.release(Instant::now()),
+                    Ruling::Released => self.attempts.lanes().release(Instant::now()),
                 },
                 Ok(()) = channels.changed() => {
                     let snapshot = channels.borrow_and_update().clone();
@@ -187,16 +188,21 @@ impl Dispatcher {
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 () = sleep_until(self.overdue.next()) => {}
-                Some(count) = self.written.recv() => self.unwritten -= count,
+                Some(count) = self.written.recv() => self.attempts.are_written(count),
+                Some(key) = self.gone.recv() => self.disable(key),
                 Some(joined) = self.writing.join_next() => ended(joined),
+                () = self.attempts.news.notified() => {}
                 () = std::future::ready(()), if self.behind => {}
             }
         }
-        while let Some(joined) = self.attempts.join_next().await {
-            self.ended(ended(joined));
+        while let Some(joined) = self.under_way.join_next().await {
+            ended(joined);
+        }
+        while let Ok(key) = self.gone.try_recv() {
+            self.disable(key);
         }
         // Nothing more comes to be written.
-        drop(self.records);
+        drop(self.attempts);
         while let Some(joined) = self.writing.join_next().await {
             ended(joined);
         }
@@ -205,8 +211,9 @@ impl Dispatcher {
     /// Gives up what is too old, and not under way.
     async fn give_up(&mut self) {
         for (delivery, stored) in self.overdue.look().await {
-            if self.lanes.withdraw(&delivery, Instant::now()) {
-                self.note(Record::given_up(delivery, stored));
+            let is_waiting = self.attempts.lanes().withdraw(&delivery, Instant::now());
+            if is_waiting {
+                self.attempts.note(Record::given_up(delivery, stored));
             }
         }
     }
@@ -225,8 +232,9 @@ impl Dispatcher {
             let id = delivery.id;
             let enabled = self.notice(&EndpointKey::of(&delivery), &snapshot);
             let due = due(&delivery);
-            if self.lanes.arrive(delivery, due, enabled) == Prospect::NotSoon {
-                self.waiters.not_soon(id.planned_at);
+            let prospect = self.attempts.lanes().arrive(delivery, due, enabled);
+            if prospect == Prospect::NotSoon {
+                self.attempts.waiters.not_soon(id.planned_at);
             }
         }
         self.behind = reached.planned_at < self.sender.store.span().end;
@@ -244,7 +252,8 @@ impl Dispatcher {
 
     /// Asks the log for what follows in lanes that have run empty.
     async fn refill(&mut self) {
-        for missing in self.lanes.missing() {
+        let missing = self.attempts.lanes().missing();
+        for missing in missing {
             let asked = self.sender.store.deliveries(missing.after, Wanted::Lane(missing.lane), PAGE).await;
             match asked {
                 Ok(Deliveries { found, reached }) => {
@@ -257,10 +266,10 @@ impl Dispatcher {
                             (delivery, due)
                         })
                         .collect();
-                    self.lanes.refilled(&missing, found, reached.min(followed), reached >= followed);
+                    self.attempts.lanes().refilled(&missing, found, reached.min(followed), reached >= followed);
                 }
                 Err(error) => {
-                    self.lanes.refilled(&missing, Vec::new(), missing.after, false);
+                    self.attempts.lanes().refilled(&missing, Vec::new(), missing.after, false);
                     self.wait_for_store(&error).await;
                 }
             }
@@ -276,55 +285,18 @@ impl Dispatcher {
         }
     }
 
-    /// Begins every attempt that may begin now.
-    fn begin(&mut self) {
-        let now = Instant::now();
-        self.lanes.wake(now);
-        // A store that cannot keep up with the outcomes is not given more of them.
-        while self.unwritten < self.sender.settings.in_flight_in_all
-            && let Some(start) = self.lanes.next(now)
-        {
-            let sender = self.sender.clone();
-            self.attempts.spawn(async move { sender.attempt(start).await });
+    /// Begins every attempt that may begin now; when another may is what it returns.
+    fn begin(&mut self) -> Option<Instant> {
+        self.attempts.lanes().wake(Instant::now());
+        while let Some(start) = self.attempts.next() {
+            self.under_way.spawn(self.attempts.clone().run(start));
         }
-    }
-
-    fn ended(&mut self, Ended { start, end }: Ended) {
-        let now = Instant::now();
-        match end {
-            End::Postponed => self.lanes.postponed(&start, now, now + PATIENCE),
-            End::Settled => {
-                // Who waits is not told: whoever has settled it knows what became of it.
-                self.waiters.not_soon(start.delivery.id.planned_at);
-                self.lanes.finished(&start, &Verdict::NotCalled, now, 0.0, Terms::default());
-            }
-            End::Decided(decided) => {
-                self.metrics.attempted(word(start.key.endpoint), decided.verdict.word(), decided.took);
-                let decision = self.lanes.finished(&start, &decided.verdict, now, fastrand::f64(), decided.terms);
-                for held_up in &decision.held_up {
-                    self.waiters.not_soon(held_up.planned_at);
-                }
-                if decision.disable {
-                    self.disable(&start.key);
-                }
-                self.tell(&start, &decided, &decision);
-                self.note(Record::of(start, decided, decision));
-            }
-        }
-    }
-
-    /// Has a record written down.
-    fn note(&mut self, record: Record) {
-        self.unwritten += 1;
-        // Nobody listens only where this does not run.
-        let _stopped = self.records.send(record);
+        self.attempts.lanes().await_next_due()
     }
 
     /// An endpoint that says that it is gone is not called any more, until somebody enables it.
-    fn disable(&mut self, key: &EndpointKey) {
-        let EndpointKey { channel_id: channel, endpoint } = key.clone();
+    fn disable(&mut self, EndpointKey { channel_id: channel, endpoint }: EndpointKey) {
         tracing::error!(channel, ?endpoint, "the webhook says that it is gone; nothing is delivered to it until it is enabled");
-        self.lanes.changed(key, false, Instant::now());
         let Some(etag) = self.etags.get(&channel).cloned() else { return };
         let (channels, stop) = (self.sender.channels.clone(), self.stop.clone());
         self.writing.spawn(async move {
@@ -338,39 +310,20 @@ impl Dispatcher {
         });
     }
 
-    fn tell(&self, start: &Start, decided: &Decided, decision: &Decision) {
-        let (channel, attempt) = (&start.key.channel_id, &decided.attempt);
-        let message = decided.stored.id();
-        let state = decision.state.as_str_name();
-        let (status, failure, millis) = (attempt.status, &attempt.failure, attempt.millis);
-        if decision.state == DeliveryState::Failed {
-            tracing::warn!(channel, message, status, failure, attempts = decision.attempts, "a message is given up");
-        } else {
-            let typing = decided.terms.once;
-            tracing::debug!(channel, message, state, status, failure, millis, typing, "an attempt has ended");
-        }
-    }
-
     fn channels_changed(&mut self, snapshot: &Snapshot) {
         let now = Instant::now();
-        let keys: Vec<_> = self.lanes.endpoints().cloned().collect();
+        let mut lanes = self.attempts.lanes();
+        let keys: Vec<_> = lanes.endpoints().cloned().collect();
         let mut etags = HashMap::with_capacity(self.etags.len());
         for key in keys {
             let etag = snapshot.by_id(&key.channel_id).map(|channel| channel.etag.clone()).unwrap_or_default();
             if self.etags.get(&key.channel_id) != Some(&etag) {
-                self.lanes.changed(&key, is_enabled(&key, snapshot), now);
+                lanes.changed(&key, is_enabled(&key, snapshot), now);
             }
             etags.insert(key.channel_id, etag);
         }
+        drop(lanes);
         self.etags = etags;
-    }
-}
-
-/// The word for a webhook of a channel.
-const fn word(endpoint: Endpoint) -> &'static str {
-    match endpoint {
-        Endpoint::Bot => "bot",
-        Endpoint::Connector | Endpoint::Unspecified => "connector",
     }
 }
 
@@ -385,9 +338,4 @@ fn due(delivery: &Delivery) -> Instant {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let due = Duration::from_nanos(u64::try_from(delivery.progress.due).unwrap_or(0));
     Instant::now() + due.saturating_sub(now)
-}
-
-/// Nobody aborts a task of a dispatcher that runs: one that did not end has panicked.
-fn ended<T>(joined: Result<T, JoinError>) -> T {
-    joined.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }

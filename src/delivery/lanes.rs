@@ -199,6 +199,8 @@ pub(super) struct Lanes {
     timers: BinaryHeap<Reverse<(Instant, Timer)>>,
     /// Lanes of which the log has more than memory.
     missing: Vec<Missing>,
+    /// When somebody looks next for what has become due.
+    awaited: Option<Instant>,
     /// What was planned before it is held: it is not attempted, and holds its lane up.
     held_before: Option<Position>,
 }
@@ -206,7 +208,7 @@ pub(super) struct Lanes {
 impl Lanes {
     pub(super) fn new(rules: Rules) -> Self {
         let (endpoints, turns, timers, missing) = Default::default();
-        Self { rules, endpoints, turns, in_flight: 0, broken: 0, timers, missing, held_before: None }
+        Self { rules, endpoints, turns, in_flight: 0, broken: 0, timers, missing, awaited: None, held_before: None }
     }
 
     /// Holds what was planned before a position, from the beginning on.
@@ -306,6 +308,19 @@ impl Lanes {
     /// When something becomes due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.timers.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// When something becomes due, for somebody who looks for it then.
+    pub(super) fn await_next_due(&mut self) -> Option<Instant> {
+        self.awaited = self.next_due();
+        self.awaited
+    }
+
+    /// True if there is something to do sooner than is awaited: to ask the log, or to begin an attempt.
+    pub(super) fn has_news(&self) -> bool {
+        let is_sooner = |due: Instant| self.awaited.is_none_or(|awaited| due < awaited);
+        let may_begin = !self.turns.is_empty() && self.in_flight < self.rules.in_flight_in_all;
+        !self.missing.is_empty() || may_begin || self.next_due().is_some_and(is_sooner)
     }
 
     /// Makes ready what is due by now.

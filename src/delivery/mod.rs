@@ -14,6 +14,7 @@
 
 mod answer;
 mod attempt;
+mod attempts;
 mod bot;
 mod breaker;
 mod census;
@@ -37,6 +38,7 @@ use breaker::BreakerRules;
 use lanes::Rules;
 use schedule::Schedule;
 use std::time::Duration;
+use tokio::task::JoinError;
 
 /// How messages are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,4 +85,9 @@ impl Settings {
             gone: self.gone,
         }
     }
+}
+
+/// What a task gave. Nobody aborts one that is waited for: if it did not end, it has panicked.
+fn ended<T>(joined: Result<T, JoinError>) -> T {
+    joined.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }

@@ -50,7 +50,7 @@ pub(super) fn settled(
     let audience = if endpoint == Endpoint::Connector { Audience::Platform } else { Audience::Customer };
     Entry {
         audiences: vec![audience.into()],
-        message: Some(message),
+        message: Some(message.into()),
         session: stored.entry.session.clone(),
         about: stored.position.0,
         ..entry

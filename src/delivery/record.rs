@@ -110,24 +110,25 @@ impl Record {
         messages
     }
 
-    /// The entries of the step, of its outcome, which senders that wait are told by the answer if it is `answered`, and of the
-    /// `answers` of a bot.
-    pub(super) fn frame(
+    /// Adds to a frame the entries of the step, of its outcome, which senders that wait are told by the answer if it is `answered`,
+    /// and of the `answers` of a bot.
+    pub(super) fn write(
         &self,
+        frame: &mut Frame,
         answered: bool,
         answers: &[(pb::CimMessage, bool)],
         facts: &dyn Facts,
         snapshot: &Snapshot,
-    ) -> Frame {
+    ) {
         let Some(Settled { stored, outcome, provider_id, .. }) = self.settled.as_deref() else {
-            return vec![step_alone(self.step.clone())];
+            return frame.push(step_alone(self.step.clone()));
         };
         let mut entry = settled(self.step.clone(), outcome.as_ref(), provider_id.clone(), stored, self.at);
         // Who is told by the answer is not told once more; who has left is.
         if !answered {
             planning::plan(&mut entry, snapshot);
         }
-        let mut frame = vec![entry];
+        frame.push(entry);
         for (message, is_suggestion) in answers {
             match sessions::route(facts, snapshot, message.clone(), Submission::default(), self.at) {
                 Ok(routed) => frame.extend(routed.into_iter().map(|mut entry| {
@@ -141,7 +142,6 @@ impl Record {
                 Err(violations) => tracing::warn!(?violations, "a bot's answer belongs nowhere and is left out"),
             }
         }
-        frame
     }
 }
 

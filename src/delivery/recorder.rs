@@ -4,17 +4,19 @@
 //! sync, and as many threads that wake up for it.
 
 use super::attempt::Sender;
+use super::ended;
 use super::record::Record;
 use crate::message::Limits;
 use crate::metrics;
 use crate::outcomes::Waiters;
 use crate::pb;
 use crate::pb::store::DeliveryState;
-use crate::store::{AppendError, Facts};
+use crate::store::{self, AppendError, Facts};
 use crate::violation::Violations;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +29,9 @@ const GATHERING: Duration = Duration::from_millis(1);
 /// Most steps that are written at once.
 const AT_ONCE: usize = 128;
 
+/// Most writes that are on their way at a time.
+const WRITES: usize = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Recorder {
@@ -34,8 +39,6 @@ pub(super) struct Recorder {
     pub(super) waiters: Waiters,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<metrics::Delivery>,
-    /// What is to be written.
-    pub(super) records: mpsc::UnboundedReceiver<Record>,
     /// Hears how many more were written, or given up.
     pub(super) done: mpsc::UnboundedSender<usize>,
     /// Ends the attempts to write.
@@ -51,23 +54,56 @@ struct Prepared {
     answers: Vec<(pb::CimMessage, bool)>,
 }
 
+/// Steps that have their place in the log.
+struct Staged {
+    /// Of each step, whether it has: that of a delivery which somebody else has settled has none.
+    open: Vec<bool>,
+    /// Tells once they are durable; none if no step has a place.
+    frame: Option<store::Staged>,
+}
+
+impl Staged {
+    /// Of so many steps that are given up.
+    fn none(steps: usize) -> Self {
+        Self { open: vec![false; steps], frame: None }
+    }
+}
+
 impl Recorder {
-    /// Writes down what comes, until nothing more can.
-    pub(super) async fn run(mut self) {
+    /// Writes down what comes, in the order in which it comes, until nothing more can.
+    pub(super) async fn run(self, mut records: mpsc::UnboundedReceiver<Record>) {
+        let this = Arc::new(self);
         let mut come = Vec::with_capacity(AT_ONCE);
-        while self.records.recv_many(&mut come, AT_ONCE).await > 0 {
-            let mut batch: Vec<_> = come.drain(..).map(|record| self.prepare(record)).collect();
-            if !batch.iter().any(|prepared| prepared.answered) && batch.len() < AT_ONCE {
-                sleep(GATHERING).await;
-                while batch.len() < AT_ONCE
-                    && let Ok(record) = self.records.try_recv()
-                {
-                    batch.push(self.prepare(record));
+        let mut writes = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(written) = writes.join_next() => ended(written),
+                count = records.recv_many(&mut come, AT_ONCE), if writes.len() < WRITES => {
+                    if count == 0 {
+                        break;
+                    }
+                    let mut steps: Vec<_> = come.drain(..).map(|record| this.prepare(record)).collect();
+                    if !steps.iter().any(|prepared| prepared.answered) && steps.len() < AT_ONCE {
+                        sleep(GATHERING).await;
+                        while steps.len() < AT_ONCE
+                            && let Ok(record) = records.try_recv()
+                        {
+                            steps.push(this.prepare(record));
+                        }
+                    }
+                    while !steps.is_empty() {
+                        // What a bot answers may open a session that the next answer belongs to: it ends what is written at once.
+                        let last = steps.iter().position(|prepared| !prepared.answers.is_empty());
+                        let later = last.map_or_else(Vec::new, |last| steps.split_off(last + 1));
+                        let staged = this.stage(&steps).await;
+                        writes.spawn(this.clone().finish(std::mem::replace(&mut steps, later), staged));
+                    }
                 }
             }
-            let count = batch.len();
-            self.write(batch).await;
-            let _nobody_counts = self.done.send(count);
+        }
+        while let Some(written) = writes.join_next().await {
+            ended(written);
         }
     }
 
@@ -82,18 +118,53 @@ impl Recorder {
         Prepared { record, answered, answers }
     }
 
-    /// Writes steps down, and tells who waits for them.
-    async fn write(&self, batch: Vec<Prepared>) {
-        let mut rest = &batch[..];
-        while !rest.is_empty() {
-            // What a bot answers may open a session that the next answer belongs to: it ends what is written at once.
-            let length = rest.iter().position(|prepared| !prepared.answers.is_empty()).map_or(rest.len(), |last| last + 1);
-            let (now, later) = rest.split_at(length);
-            let open = self.append(now).await;
-            for (Prepared { record, .. }, was_open) in now.iter().zip(open) {
-                self.tell(record, was_open);
+    /// Gives steps their place in the log.
+    async fn stage(&self, steps: &[Prepared]) -> Staged {
+        loop {
+            let mut open = Vec::with_capacity(steps.len());
+            let snapshot = self.sender.channels.snapshot();
+            let make = |facts: &dyn Facts| {
+                open.extend(steps.iter().map(|step| facts.delivery(step.record.id).is_some_and(|now| now.progress.is_open())));
+                let mut frame = Vec::with_capacity(steps.len());
+                for (Prepared { record, answered, answers }, is_open) in steps.iter().zip(&open) {
+                    if *is_open {
+                        record.write(&mut frame, *answered, answers, facts, &snapshot);
+                    }
+                }
+                if frame.is_empty() { Err(Violations::default()) } else { Ok(frame) }
+            };
+            match self.sender.store.stage(None, Box::new(make)).await {
+                Ok(frame) => return Staged { open, frame: Some(frame) },
+                Err(AppendError::Refused(_)) => return Staged { open, frame: None },
+                Err(AppendError::Store(error)) => self.wait_for_store(&error).await,
             }
-            rest = later;
+            if self.stop.is_cancelled() {
+                return Staged::none(steps.len());
+            }
+        }
+    }
+
+    /// Waits until steps are durable, and tells who waits for them.
+    async fn finish(self: Arc<Self>, steps: Vec<Prepared>, mut staged: Staged) {
+        while let Some(frame) = staged.frame.take()
+            && let Err(error) = frame.durable().await
+        {
+            self.wait_for_store(&error).await;
+            // Behind later ones, if need be. A step of a delivery that they have settled is left out.
+            staged = if self.stop.is_cancelled() { Staged::none(steps.len()) } else { self.stage(&steps).await };
+        }
+        for (Prepared { record, .. }, is_durable) in steps.iter().zip(staged.open) {
+            self.tell(record, is_durable);
+        }
+        let _nobody_counts = self.done.send(steps.len());
+    }
+
+    /// The store cannot write at the moment: it is asked again a little later.
+    async fn wait_for_store(&self, error: &store::Error) {
+        tracing::warn!(error = error as &dyn std::error::Error, "the outcome of a delivery cannot be stored yet");
+        tokio::select! {
+            () = sleep(PATIENCE) => {}
+            () = self.stop.cancelled() => {}
         }
     }
 
@@ -109,32 +180,6 @@ impl Recorder {
             _ if !is_durable => self.waiters.not_soon(planned_at),
             Some(outcome) => self.waiters.known(planned_at, outcome.clone()),
             None => self.waiters.accepted(planned_at),
-        }
-    }
-
-    /// Appends steps at once. Tells of each whether it is durable: that of a delivery which somebody else has settled is left out.
-    async fn append(&self, steps: &[Prepared]) -> Vec<bool> {
-        loop {
-            let mut open = Vec::with_capacity(steps.len());
-            let snapshot = self.sender.channels.snapshot();
-            let make = |facts: &dyn Facts| {
-                open.extend(steps.iter().map(|step| facts.delivery(step.record.id).is_some_and(|now| now.progress.is_open())));
-                let still_open = steps.iter().zip(&open).filter(|(_, is_open)| **is_open);
-                let frame: Vec<_> = still_open
-                    .flat_map(|(Prepared { record, answered, answers }, _)| record.frame(*answered, answers, facts, &snapshot))
-                    .collect();
-                if frame.is_empty() { Err(Violations::default()) } else { Ok(frame) }
-            };
-            match self.sender.store.append(None, Box::new(make)).await {
-                Ok(_) | Err(AppendError::Refused(_)) => return open,
-                Err(AppendError::Store(error)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the outcome of a delivery cannot be stored yet");
-                }
-            }
-            tokio::select! {
-                () = sleep(PATIENCE) => {}
-                () = self.stop.cancelled() => return vec![false; steps.len()],
-            }
         }
     }
 }

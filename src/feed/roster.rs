@@ -129,7 +129,7 @@ impl Roster {
         while looked_at < TURN
             && let Some(stored) = entries.next()
         {
-            let bytes = LazyCell::new(|| stored.entry.message.as_ref().map_or(0, CimMessage::encoded_len));
+            let bytes = LazyCell::new(|| stored.entry.message.as_deref().map_or(0, CimMessage::encoded_len));
             let mut full = Vec::new();
             for tray in state.readers.candidates(&stored.entry) {
                 looked_at += 1;

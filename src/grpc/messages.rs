@@ -68,7 +68,7 @@ impl Messages {
 /// A stored message as clients see it.
 pub(super) fn accepted_message(stored: &Stored, cursor: Cursor) -> pb::AcceptedMessage {
     pb::AcceptedMessage {
-        message: stored.entry.message.clone(),
+        message: stored.entry.message.as_deref().cloned(),
         cursor: cursor.to_string(),
         accepted_at: stored.entry.accepted_at,
         audiences: stored.entry.audiences.clone(),

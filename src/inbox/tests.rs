@@ -55,7 +55,7 @@ fn paths(error: &Error) -> Vec<(&str, Reason)> {
 /// What the client sent, without the id, told from what is stored.
 fn content_of(entry: &Entry) -> pb::CimMessage {
     let submission = entry.submission.clone().unwrap_or_default();
-    let mut content = pb::CimMessage { id: None, ..entry.message.clone().unwrap_or_default() };
+    let mut content = pb::CimMessage { id: None, ..*entry.message.clone().unwrap_or_default() };
     let header = content.header.get_or_insert_default();
     if submission.timestamp_filled {
         header.timestamp = None;

@@ -629,7 +629,7 @@ fn what_is_known_of_a_customer_comes_back_in_every_later_message() {
     world.open(json!({ "header": { "customer": { "_id": "c1", "firstName": "Ada", "score": exact } } }));
     for stored in [world.send(json!({})), world.open(and(on("web", "visitor"), of_customer("c1")))] {
         assert_eq!(customer(&stored).first_name.as_deref(), Some("Ada"));
-        let message = stored.entry.message.as_ref().expect("is a message");
+        let message = stored.entry.message.as_deref().expect("is a message");
         let expected = wire::Exact::from([("/header/customer/score".to_owned(), exact.to_string())]);
         assert_eq!(message.exact_numbers, expected);
     }
@@ -653,7 +653,7 @@ fn what_the_gateway_changed_is_noted_as_it_was_sent() {
         "customer": { "_id": session(&opened).customer_id, "firstName": "Ada", "score": 9_007_199_254_740_993_u64 },
     } });
     let complete = world.send(whole);
-    assert_eq!(complete.entry.submission.as_ref(), Some(&Submission::default()), "there was nothing to change");
+    assert_eq!(complete.entry.submission.as_deref(), Some(&Submission::default()), "there was nothing to change");
 }
 
 #[test]
@@ -689,7 +689,7 @@ fn every_message_that_is_stored_is_normalised() {
     let log = world.memory.read(Position(0), page).now_or_never().expect("memory never waits").expect("all is kept");
     assert_eq!(log.len(), 6);
     for stored in log {
-        let message = stored.entry.message.as_ref().expect("is a message");
+        let message = stored.entry.message.as_deref().expect("is a message");
         let mut normalised = message.clone();
         let violations = normalise(&mut normalised, &Bounds { free_form_depth: 24, list_length: 1000 });
         assert!(violations.is_empty(), "{violations:?}");

@@ -277,8 +277,8 @@ pub(super) async fn claims_on_other_ids_do_not_wait(store: Arc<dyn Store>) {
 
 pub(super) async fn a_claim_tells_whether_its_id_is_taken_and_by_which_entry_of_the_same_content(store: Arc<dyn Store>) {
     let sent = |entry: Entry, content: &str| {
-        let submission = Submission { fingerprint: content.into(), ..entry.submission.unwrap_or_default() };
-        Entry { submission: Some(submission), ..entry }
+        let submission = Submission { fingerprint: content.into(), ..*entry.submission.unwrap_or_default() };
+        Entry { submission: Some(submission.into()), ..entry }
     };
     append(&*store, vec![sent(said("a"), "hi"), sent(renewed("a1", "a"), "ho"), said("b")]).await;
     append(&*store, vec![sent(renewed("a2", "a"), "he"), sent(renewed("a3", "a"), "ho")]).await;
@@ -303,7 +303,7 @@ pub(super) async fn of_many_who_claim_one_id_one_appends(store: Arc<dyn Store>) 
             match claim.same_content {
                 None => {
                     tokio::task::yield_now().await;
-                    let submitted = || Entry { submission: Some(Submission::default()), ..said("a") };
+                    let submitted = || Entry { submission: Some(Box::default()), ..said("a") };
                     let stored = store.append(Some(claim), Box::new(move |_| Ok(vec![submitted()]))).await;
                     stored.expect("can be appended")[0].position
                 }
@@ -327,7 +327,7 @@ pub(super) async fn reading_goes_by_pages_of_entries_and_of_bytes(store: Arc<dyn
         entry
     };
     append(&*store, vec![said("a"), said("b"), said("c"), large("d"), said("e")]).await;
-    let small = log(&*store).await[0].entry.message.as_ref().map_or(0, pb::CimMessage::encoded_len);
+    let small = log(&*store).await[0].entry.message.as_deref().map_or(0, pb::CimMessage::encoded_len);
     for (after, entries, bytes, given) in [
         (0, 2, usize::MAX, &["a", "b"][..]),
         (2, 2, usize::MAX, &["c", "d"]),
@@ -605,7 +605,7 @@ pub(super) async fn a_settled_delivery_is_listed_no_more(store: Arc<dyn Store>) 
     };
     assert_eq!(open(store.clone()).await, ids);
     let entry = store.entry(stored[0].position).await.expect("can be read").expect("is kept");
-    assert_eq!(message_of(&entry.entry), stored[0].entry.message.as_ref());
+    assert_eq!(message_of(&entry.entry), stored[0].entry.message.as_deref());
     append(&*store, vec![Entry { delivery_steps: vec![step(ids[0], DeliveryState::Delivered)], ..Entry::default() }]).await;
     assert_eq!(open(store.clone()).await, ids[1..]);
     append(&*store, vec![Entry { delivery_steps: vec![step(ids[1], DeliveryState::Parked)], ..Entry::default() }]).await;
@@ -702,12 +702,14 @@ async fn overflow(store: &dyn Store) {
 
 /// An entry of no session.
 pub(super) fn said(id: &str) -> Entry {
-    Entry { message: Some(pb::CimMessage { id: Some(id.to_owned()), ..pb::CimMessage::default() }), ..Entry::default() }
+    let message = pb::CimMessage { id: Some(id.to_owned()), ..pb::CimMessage::default() };
+    Entry { message: Some(message.into()), ..Entry::default() }
 }
 
 /// An entry that has another id than its client sent.
 fn renewed(id: &str, sent: &str) -> Entry {
-    Entry { submission: Some(Submission { id: sent.to_owned(), ..Submission::default() }), ..said(id) }
+    let submission = Submission { id: sent.to_owned(), ..Submission::default() };
+    Entry { submission: Some(submission.into()), ..said(id) }
 }
 
 /// An entry of a conversation.

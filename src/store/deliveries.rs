@@ -187,7 +187,7 @@ pub struct Deliveries {
 /// The message of a delivery, from the entry at [`Delivery::message`].
 pub fn message_of(entry: &Entry) -> Option<&crate::pb::CimMessage> {
     let carried = || entry.carried.as_ref()?.delivery.as_ref()?.message.as_ref();
-    entry.message.as_ref().or_else(carried)
+    entry.message.as_deref().or_else(carried)
 }
 
 /// When the message of a delivery was accepted, from the same entry. One that was carried forward is as old as it was.

@@ -353,7 +353,7 @@ impl State {
         let last_activity = entry.last_activity.or(entry.accepted_at).unwrap_or_default();
         let session = entry.session.as_ref().map(|session| self.apply_session(*position, *position, session, last_activity));
         if let Some(session) = &session {
-            self.apply_customer(*position, session, entry.message.as_ref());
+            self.apply_customer(*position, session, entry.message.as_deref());
         }
         if entry.ephemeral || entry.message.is_none() {
             return;

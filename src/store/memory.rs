@@ -118,7 +118,7 @@ impl Log {
         }
         deliveries::fill_lanes(&mut entry, self.state.key());
         self.end = self.end.next();
-        let message_bytes = entry.message.as_ref().map_or(0, pb::CimMessage::encoded_len);
+        let message_bytes = entry.message.as_deref().map_or(0, pb::CimMessage::encoded_len);
         let cost = entry.encoded_len() * ENTRY_EXPANSION + ENTRY_OVERHEAD;
         let stored = Stored { position: self.end, entry: Arc::new(entry) };
         self.state.apply(&stored);

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::feed::{self, Event};
-use crate::pb::CimMessage;
 use crate::pb::store::Entry;
 use crate::store::Position;
 use crate::store::bookmarks::Changes;
@@ -80,7 +79,7 @@ impl World {
 
     async fn append(&self, count: u64) {
         for _ in 0..count {
-            let entry = Entry { message: Some(CimMessage::default()), ..Entry::default() };
+            let entry = Entry { message: Some(Box::default()), ..Entry::default() };
             self.memory.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("can be appended");
         }
     }

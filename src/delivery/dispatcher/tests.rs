@@ -1,6 +1,7 @@
 use super::*;
+use crate::delivery::attempt::{End, Ended};
 use crate::outcomes::Patience;
-use crate::pb::store::{self, Endpoint, Entry};
+use crate::pb::store::{self, DeliveryState, Endpoint, Entry};
 use crate::pb::{self, DeliveryStatus};
 use crate::samples;
 use crate::store::double::Double;
@@ -50,7 +51,7 @@ fn dispatcher(store: Arc<dyn Store>, channels: Channels, waiters: Waiters) -> Di
 /// An entry that plans to deliver a message to the connector of a channel.
 fn planned(channel_id: &str) -> Entry {
     let planned = store::Delivery { channel_id: channel_id.into(), endpoint: Endpoint::Connector.into(), ..Default::default() };
-    Entry { message: Some(samples::message(json!({}))), deliveries: vec![planned], ..Entry::default() }
+    Entry { message: Some(samples::message(json!({})).into()), deliveries: vec![planned], ..Entry::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,14 +61,14 @@ async fn who_waits_for_what_somebody_else_has_settled_waits_no_longer() {
     let waiters = Waiters::new(1);
     let mut dispatcher = dispatcher(memory, samples::channels(false), waiters.clone());
     dispatcher.follow().await;
-    let now = Instant::now();
-    dispatcher.lanes.wake(now);
-    let start = dispatcher.lanes.next(now).expect("it is due");
+    let (attempts, now) = (dispatcher.attempts, Instant::now());
+    attempts.lanes().wake(now);
+    let start = attempts.next().expect("it is due");
     assert_eq!(start.delivery.id.planned_at, Position(1));
-    let ends = async { dispatcher.ended(Ended { start, end: End::Settled }) };
+    let ends = async { attempts.ended(Ended { start, end: End::Settled }) };
     let (outcome, ()) = tokio::join!(waiters.outcome(&stored, Patience::asked(Duration::from_secs(30))), ends);
     assert_eq!((outcome, now.elapsed()), (None, Duration::ZERO));
-    assert_eq!(dispatcher.lanes.in_flight(), 0);
+    assert_eq!(attempts.lanes().in_flight(), 0);
 }
 
 /// A store that cannot write for a while.
@@ -216,14 +217,15 @@ async fn three_to_give_up(waiters: &Waiters) -> (Arc<Counting>, Dispatcher, Vec<
 
 /// Writes down that deliveries are given up; how long that takes.
 async fn give_up(mut dispatcher: Dispatcher, those: Vec<(Delivery, Stored)>) -> Duration {
-    let (count, recorder) = (those.len(), dispatcher.recorder.take().expect("it does not run yet"));
+    let (recorder, records) = dispatcher.recorder.take().expect("it does not run yet");
+    let count = those.len();
     for (delivery, stored) in those {
-        dispatcher.note(Record::given_up(delivery, stored));
+        dispatcher.attempts.note(Record::given_up(delivery, stored));
     }
-    assert_eq!(dispatcher.unwritten, count);
-    drop(dispatcher.records);
+    assert_eq!(dispatcher.attempts.unwritten.load(Ordering::Relaxed), count);
+    drop(dispatcher.attempts);
     let begun = Instant::now();
-    recorder.run().await;
+    recorder.run(records).await;
     assert_eq!(dispatcher.written.recv().await, Some(count));
     begun.elapsed()
 }

@@ -125,7 +125,7 @@ fn says(text: &str) -> Entry {
     let kind = Some(Kind::Plain(pb::PlainBody {}));
     let body = pb::Body { markdown_text: Some(text.to_owned()), kind, ..pb::Body::default() };
     let message = pb::CimMessage { body: Some(body), ..pb::CimMessage::default() };
-    Entry { message: Some(message), ..Entry::default() }
+    Entry { message: Some(message.into()), ..Entry::default() }
 }
 
 /// An entry of a channel, and a filter that wants that channel.
@@ -164,7 +164,7 @@ fn entry([service, conversation, session, kind, sender, audiences]: Traits) -> E
     // As a set of bits: customer, platform.
     let of = |bit: u8, audience: Audience| (audiences & bit != 0).then(|| audience.into());
     let audiences = [of(1, Audience::Customer), of(2, Audience::Platform)].into_iter().flatten().collect();
-    Entry { message: Some(message), audiences, session: Some(Session::default()), ..Entry::default() }
+    Entry { message: Some(message.into()), audiences, session: Some(Session::default()), ..Entry::default() }
 }
 
 /// A filter that wants these numbers.

@@ -194,7 +194,7 @@ impl Core {
                 last_activity: Some(last_activity),
                 delivery: None,
             };
-            frame.push(Entry { carried: Some(carried), ..Entry::default() });
+            frame.push(Entry { carried: Some(carried.into()), ..Entry::default() });
         }
         Ok(frame)
     }
@@ -224,7 +224,7 @@ impl Core {
                 accepted_at: accepted_at(&stored.entry),
             };
             let carried = Carried { position: id.planned_at.0, delivery: Some(carried), ..Carried::default() };
-            frame.push(Entry { carried: Some(carried), ..Entry::default() });
+            frame.push(Entry { carried: Some(carried.into()), ..Entry::default() });
         }
         facts.into_failure().map_or(Ok(frame), Err)
     }

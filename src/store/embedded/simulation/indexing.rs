@@ -172,7 +172,8 @@ fn a_store_whose_ids_are_damaged_makes_its_index_again() {
 /// An entry that is sent as `id`, with a content.
 fn sent(id: &str, content: u8) -> Frame {
     let mut entry = said(id);
-    entry.submission = Some(Submission { id: id.to_owned(), fingerprint: vec![1, content, 0, 0, 0], ..Submission::default() });
+    let submission = Submission { id: id.to_owned(), fingerprint: vec![1, content, 0, 0, 0], ..Submission::default() };
+    entry.submission = Some(submission.into());
     vec![entry]
 }
 

@@ -93,7 +93,7 @@ impl Kept {
             let Some(delivery) = found else { continue };
             let carrier = self.world.core().entry(delivery.message).expect("can be read").expect("is kept");
             let planned = self.all.iter().find(|stored| stored.position == id.planned_at).expect("is known");
-            assert_eq!(message_of(&carrier.entry), planned.entry.message.as_ref(), "{id:?}");
+            assert_eq!(message_of(&carrier.entry), planned.entry.message.as_deref(), "{id:?}");
             assert_eq!(accepted_at(&carrier.entry), planned.entry.accepted_at, "{id:?} is as old as it was");
         }
     }
@@ -297,7 +297,7 @@ fn an_id_stays_taken_while_one_of_its_messages_is_kept() {
             ended_at: Some(Timestamp { seconds: i as i64 + 1, nanos: 0 }),
             ..belonging("", "c").session.unwrap_or_default()
         };
-        Entry { submission: Some(submission), session: Some(session), ..said(&format!("m{i}")) }
+        Entry { submission: Some(submission.into()), session: Some(session), ..said(&format!("m{i}")) }
     };
     let mut i = 0;
     while world.core().segments.sizes().iter().map(|(_, bytes)| bytes).sum::<u64>() <= 16 << 10 {
