@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 /// What makes this program a receiver.
@@ -116,19 +116,21 @@ enum Mood {
 struct Noted {
     arrivals: Vec<u64>,
     count: usize,
+    /// When so many have come, somebody is told.
+    wanted: usize,
 }
 
 /// What all connections share.
 struct Desk {
     noted: Mutex<Noted>,
-    count: watch::Sender<usize>,
+    enough: Notify,
     held: watch::Sender<bool>,
 }
 
 /// Is the receiver, until it is killed.
 pub(crate) async fn serve(counts: &[String]) {
     let moods = [Mood::Healthy, Mood::Failing, Mood::Slow];
-    let desk = Arc::new(Desk { noted: Mutex::default(), count: watch::Sender::new(0), held: watch::Sender::new(false) });
+    let desk = Arc::new(Desk { noted: Mutex::default(), enough: Notify::new(), held: watch::Sender::new(false) });
     let mut ports = Vec::new();
     for (mood, count) in moods.into_iter().zip(counts) {
         for _ in 0..count.parse().expect("it is a count") {
@@ -150,12 +152,16 @@ pub(crate) async fn serve(counts: &[String]) {
             None => _ = desk.held.send_replace(line == "hold"),
             Some((_, count)) => {
                 let wanted: usize = count.parse().expect("it is a count");
-                let mut count = desk.count.subscribe();
-                // What it gives holds the count, which is not to be held any longer.
-                let enough = tokio::time::timeout(BOUND, count.wait_for(|count| *count >= wanted)).await.is_ok();
-                assert!(enough, "{} of {wanted} messages have come", *desk.count.borrow());
+                let has_come = {
+                    let mut noted = desk.noted.lock();
+                    noted.wanted = wanted;
+                    noted.count
+                };
+                if has_come < wanted {
+                    let enough = tokio::time::timeout(BOUND, desk.enough.notified()).await.is_ok();
+                    assert!(enough, "{} of {wanted} messages have come", desk.noted.lock().count);
+                }
                 let noted = std::mem::take(&mut *desk.noted.lock());
-                desk.count.send_replace(0);
                 println!("{}", noted.arrivals.iter().map(u64::to_string).collect::<Vec<_>>().join(" "));
             }
         }
@@ -186,8 +192,8 @@ async fn connection(mut stream: TcpStream, mood: Mood, desk: Arc<Desk>) -> std::
                 if let Some(number) = number {
                     desk.note(number);
                 }
-                let mut held = desk.held.subscribe();
-                if *held.borrow_and_update() {
+                if *desk.held.borrow() {
+                    let mut held = desk.held.subscribe();
                     let _gone = held.wait_for(|held| !held).await;
                 }
             }
@@ -211,7 +217,9 @@ impl Desk {
         if noted.arrivals[number] == 0 {
             noted.arrivals[number] = now;
             noted.count += 1;
-            self.count.send_replace(noted.count);
+            if noted.count == noted.wanted {
+                self.enough.notify_one();
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::channels::Snapshot;
 use crate::message::{self, Limits};
 use crate::outcomes::Outcome;
 use crate::pb;
-use crate::pb::store::{DeliveryState, DeliveryStep, Submission};
+use crate::pb::store::{DeliveryState, DeliveryStep, Entry, Submission};
 use crate::planning;
 use crate::sessions;
 use crate::store::{Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
@@ -110,25 +110,21 @@ impl Record {
         messages
     }
 
-    /// Adds to a frame the entries of the step, of its outcome, which senders that wait are told by the answer if it is `answered`,
-    /// and of the `answers` of a bot.
-    pub(super) fn write(
-        &self,
-        frame: &mut Frame,
-        answered: bool,
-        answers: &[(pb::CimMessage, bool)],
-        facts: &dyn Facts,
-        snapshot: &Snapshot,
-    ) {
+    /// The entry of the step and of its outcome, which senders that wait are told by the answer if it is `answered`.
+    pub(super) fn entry(&self, answered: bool, snapshot: &Snapshot) -> Entry {
         let Some(Settled { stored, outcome, provider_id, .. }) = self.settled.as_deref() else {
-            return frame.push(step_alone(self.step.clone()));
+            return step_alone(self.step.clone());
         };
         let mut entry = settled(self.step.clone(), outcome.as_ref(), provider_id.clone(), stored, self.at);
         // Who is told by the answer is not told once more; who has left is.
         if !answered {
             planning::plan(&mut entry, snapshot);
         }
-        frame.push(entry);
+        entry
+    }
+
+    /// Adds the entries of a bot's answers to a frame.
+    pub(super) fn answer(&self, frame: &mut Frame, answers: &[(pb::CimMessage, bool)], facts: &dyn Facts, snapshot: &Snapshot) {
         for (message, is_suggestion) in answers {
             match sessions::route(facts, snapshot, message.clone(), Submission::default(), self.at) {
                 Ok(routed) => frame.extend(routed.into_iter().map(|mut entry| {

@@ -123,12 +123,16 @@ impl Recorder {
         loop {
             let mut open = Vec::with_capacity(steps.len());
             let snapshot = self.sender.channels.snapshot();
+            // Made before, because nobody else can append while the frame is made.
+            let entries: Vec<_> = steps.iter().map(|step| step.record.entry(step.answered, &snapshot)).collect();
             let make = |facts: &dyn Facts| {
-                open.extend(steps.iter().map(|step| facts.delivery(step.record.id).is_some_and(|now| now.progress.is_open())));
                 let mut frame = Vec::with_capacity(steps.len());
-                for (Prepared { record, answered, answers }, is_open) in steps.iter().zip(&open) {
-                    if *is_open {
-                        record.write(&mut frame, *answered, answers, facts, &snapshot);
+                for (Prepared { record, answers, .. }, entry) in steps.iter().zip(entries) {
+                    let is_open = facts.is_open(record.id);
+                    open.push(is_open);
+                    if is_open {
+                        frame.push(entry);
+                        record.answer(&mut frame, answers, facts, &snapshot);
                     }
                 }
                 if frame.is_empty() { Err(Violations::default()) } else { Ok(frame) }

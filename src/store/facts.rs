@@ -85,6 +85,11 @@ pub trait Facts {
 
     /// A delivery that is open, or a dead letter.
     fn delivery(&self, id: DeliveryId) -> Option<Delivery>;
+
+    /// True for a delivery that is open.
+    fn is_open(&self, id: DeliveryId) -> bool {
+        self.delivery(id).is_some_and(|delivery| delivery.progress.is_open())
+    }
 }
 
 /// What a message goes by.

@@ -473,4 +473,15 @@ impl Facts for Layers<'_> {
         }
         self.look_up(|lookup| Stack { above: &above, below: lookup }.delivery(id))
     }
+
+    fn is_open(&self, id: DeliveryId) -> bool {
+        let told = || self.tail.generations().map(|state| state.deliveries().get(id));
+        let progress = told().find_map(|(_, progress)| progress);
+        let is_planned_here = || told().any(|(plan, _)| plan.is_some());
+        // Mostly the tail knows.
+        match progress {
+            Some(progress) if !progress.is_open() => false,
+            _ => is_planned_here() || self.delivery(id).is_some_and(|delivery| delivery.progress.is_open()),
+        }
+    }
 }

@@ -29,7 +29,19 @@ impl TraceParent {
     }
 
     pub(super) fn to_header(self) -> HeaderValue {
-        HeaderValue::from_str(&self.to_string()).expect("hexadecimal digits are a header's value")
+        HeaderValue::from_bytes(&self.text()).expect("hexadecimal digits are a header's value")
+    }
+
+    /// As the header has it.
+    fn text(self) -> [u8; 55] {
+        let mut text = *b"00-tttttttttttttttttttttttttttttttt-pppppppppppppppp-ff";
+        // An id knows how to write hexadecimal digits fast.
+        let mut rest = [0; 32];
+        Uuid::from_u128(self.trace_id).simple().encode_lower(&mut text[3..35]);
+        Uuid::from_u128(u128::from(self.parent_id) << 8 | u128::from(self.flags)).simple().encode_lower(&mut rest);
+        text[36..52].copy_from_slice(&rest[14..30]);
+        text[53..].copy_from_slice(&rest[30..]);
+        text
     }
 }
 
@@ -52,7 +64,7 @@ fn span_id() -> u64 {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+        f.write_str(&String::from_utf8_lossy(&self.text()))
     }
 }
 

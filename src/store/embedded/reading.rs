@@ -167,27 +167,30 @@ impl Core {
 
     /// As [`Self::entry`], as far as can be told from what is in memory: none where the disk has to be asked.
     pub(super) fn entry_in_memory(&self, position: Position) -> Option<Option<Stored>> {
-        {
-            let tail = self.tail.lock();
-            if !(tail.oldest..=tail.durable).contains(&position) {
-                return Some(None);
-            }
-            if let Some(stored) = tail.get(position) {
-                return Some(Some(stored.clone()));
-            }
+        // Before the tail, which others change meanwhile. What is wrong with it is told by who asks the disk.
+        let on_shelf = self.shelf.holding(position).and_then(|block| block.entry(position).ok().flatten());
+        if on_shelf.is_some() {
+            return Some(on_shelf);
         }
-        // What is wrong with it is told by who asks the disk.
-        self.shelf.holding(position)?.entry(position).ok().flatten().map(Some)
+        let tail = self.tail.lock();
+        if !(tail.oldest..=tail.durable).contains(&position) {
+            return Some(None);
+        }
+        tail.get(position).cloned().map(Some)
     }
 
     /// The entry at `position`, if it is durable and kept.
     pub(super) fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
-        // Others may have read its block meanwhile.
         if let Some(known) = self.entry_in_memory(position) {
             return Ok(known);
         }
         let (_, blocks) = self.blocks_from(position)?;
         let Some(block) = blocks.first() else { return Ok(None) };
+        let _reading = self.shelf.reading(block.first);
+        // Others may have read it meanwhile.
+        if let Some(known) = self.entry_in_memory(position) {
+            return Ok(known);
+        }
         let read = WholeBlock::read(&self.segments, block).and_then(|whole| {
             let found = whole.entry(position)?;
             self.shelf.keep(Arc::new(whole));

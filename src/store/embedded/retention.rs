@@ -121,6 +121,7 @@ impl Core {
         let failed = |cause: String| Error::Unavailable { cause };
         self.control.set_oldest(oldest).map_err(|error| failed(error.to_string()))?;
         self.tail.lock().oldest = oldest;
+        self.shelf.let_go(oldest);
         self.index.forget(oldest).map_err(unavailable)?;
         let disk = self.segments.disk();
         for first in self.segments.firsts().into_iter().filter(|first| *first < oldest) {

@@ -2,17 +2,21 @@
 //! neighbours next: deliveries that wait, a conversation, a timeline.
 
 use super::core::damaged;
+use crate::pb::store::Entry;
 use crate::store::log::{self, BatchHeader, Block, LogError, Malformed, Place, Record, Segments};
 use crate::store::{Position, Stored};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Most bytes of blocks that are kept; the one that was read last is, whatever its size.
 const KEPT: usize = 8 << 20;
+
+/// Most blocks that are read at a time.
+const READING: usize = 16;
 
 /// A block that was read. Every batch of it is whole.
 pub(super) struct WholeBlock {
@@ -20,8 +24,16 @@ pub(super) struct WholeBlock {
     end: Position,
     place: Place,
     bytes: Vec<u8>,
-    /// The header of each batch, and where it begins in the bytes.
-    batches: Vec<(BatchHeader, usize)>,
+    batches: Vec<Batch>,
+}
+
+/// A batch of a block.
+struct Batch {
+    header: BatchHeader,
+    /// Where it begins in the bytes of the block.
+    at: usize,
+    /// Where each of its records begins in its own bytes, once somebody wants one of them.
+    starts: OnceLock<Result<Vec<usize>, Malformed>>,
 }
 
 impl WholeBlock {
@@ -42,7 +54,7 @@ impl WholeBlock {
             if !header.holds(rest) {
                 return Err(damaged(place, Malformed::Checksum));
             }
-            batches.push((header, at));
+            batches.push(Batch { header, at, starts: OnceLock::new() });
             at = at.saturating_add(usize::try_from(header.size()).unwrap_or(usize::MAX));
         }
         Ok(Self { first, end, place, bytes, batches })
@@ -53,7 +65,7 @@ impl WholeBlock {
         &self,
         mut visit: impl FnMut(Record<'_>) -> Result<ControlFlow<()>, LogError>,
     ) -> Result<ControlFlow<()>, LogError> {
-        for (header, at) in &self.batches {
+        for Batch { header, at, .. } in &self.batches {
             for record in log::records(header, &self.bytes[*at..]) {
                 if visit(record.map_err(|malformed| damaged(self.place, malformed))?)?.is_break() {
                     return Ok(ControlFlow::Break(()));
@@ -65,20 +77,25 @@ impl WholeBlock {
 
     /// The entry at `position`; none if it is in another block.
     pub(super) fn entry(&self, position: Position) -> Result<Option<Stored>, LogError> {
-        let after = self.batches.partition_point(|(header, _)| header.first <= position);
-        let Some((header, at)) = after.checked_sub(1).and_then(|batch| self.batches.get(batch)) else { return Ok(None) };
-        for record in log::records(header, &self.bytes[*at..]) {
-            let malformed = |malformed| damaged(self.place, malformed);
-            let record = record.map_err(malformed)?;
-            if record.position == position {
-                return Ok(Some(Stored { position, entry: Arc::new(record.entry().map_err(malformed)?) }));
-            }
-        }
-        Ok(None)
+        let after = self.batches.partition_point(|batch| batch.header.first <= position);
+        let Some(batch) = after.checked_sub(1).and_then(|batch| self.batches.get(batch)) else { return Ok(None) };
+        let entry = batch.entry(&self.bytes, position).map_err(|malformed| damaged(self.place, malformed))?;
+        Ok(entry.map(|entry| Stored { position, entry: Arc::new(entry) }))
     }
 
     fn holds(&self, position: Position) -> bool {
         (self.first..self.end).contains(&position)
+    }
+}
+
+impl Batch {
+    /// The entry at `position`, which is not before the batch; none if it is behind it. `block` is the bytes of the whole block.
+    fn entry(&self, block: &[u8], position: Position) -> Result<Option<Entry>, Malformed> {
+        let bytes = &block[self.at..];
+        let starts = self.starts.get_or_init(|| log::starts(&self.header, bytes)).as_ref().map_err(|malformed| *malformed)?;
+        let number = usize::try_from(position.0 - self.header.first.0).unwrap_or(usize::MAX);
+        let Some(start) = starts.get(number) else { return Ok(None) };
+        log::record_at(&self.header, bytes, *start, number)?.entry().map(Some)
     }
 }
 
@@ -88,25 +105,41 @@ impl fmt::Debug for WholeBlock {
     }
 }
 
-/// The blocks that were read last, that one at the front.
+/// The blocks that were read last.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
-    blocks: Mutex<VecDeque<Arc<WholeBlock>>>,
+    places: Mutex<Places>,
+    /// By the blocks that are being read.
+    reading: [Mutex<()>; READING],
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    /// The one that was asked for last is at the front.
+    blocks: VecDeque<Arc<WholeBlock>>,
+    /// Nothing before it is on the shelf, nor will be.
+    oldest: Position,
 }
 
 impl Shelf {
     /// The block that holds `position`, if it is kept.
     pub(super) fn holding(&self, position: Position) -> Option<Arc<WholeBlock>> {
-        let mut blocks = self.blocks.lock();
-        let at = blocks.iter().position(|block| block.holds(position))?;
+        let Places { blocks, oldest } = &mut *self.places.lock();
+        let at = blocks.iter().position(|block| block.holds(position)).filter(|_| position >= *oldest)?;
         let block = blocks.remove(at)?;
         blocks.push_front(block.clone());
         Some(block)
     }
 
+    /// The right to read the block that begins with `first`. Who has waited for it may find the block on the shelf: many want the same one
+    /// at once, when deliveries that wait come to it.
+    pub(super) fn reading(&self, first: Position) -> MutexGuard<'_, ()> {
+        self.reading[(first.0 % READING as u64) as usize].lock()
+    }
+
     /// Keeps a block for a while. One that was read before, when it was not complete, goes.
     pub(super) fn keep(&self, block: Arc<WholeBlock>) {
-        let mut blocks = self.blocks.lock();
+        let Places { blocks, .. } = &mut *self.places.lock();
         blocks.retain(|kept| kept.first != block.first);
         blocks.push_front(block);
         let mut bytes = 0;
@@ -116,6 +149,13 @@ impl Shelf {
         });
         let fit = fit.count().max(1);
         blocks.truncate(fit);
+    }
+
+    /// What is before `oldest` is kept no longer.
+    pub(super) fn let_go(&self, oldest: Position) {
+        let mut places = self.places.lock();
+        places.oldest = oldest;
+        places.blocks.retain(|block| block.end > oldest);
     }
 }
 
@@ -131,7 +171,7 @@ mod tests {
     fn kept(shelf: &Shelf, positions: impl IntoIterator<Item = u64>) -> Vec<u64> {
         positions
             .into_iter()
-            .filter(|position| shelf.blocks.lock().iter().any(|block| block.holds(Position(*position))))
+            .filter(|position| shelf.places.lock().blocks.iter().any(|block| block.holds(Position(*position))))
             .collect()
     }
 
@@ -150,12 +190,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_let_go_is_not_held_even_if_it_was_being_read() {
+        let shelf = Shelf::default();
+        shelf.keep(block(0, 2, 10));
+        shelf.keep(block(2, 4, 10));
+        shelf.let_go(Position(3));
+        shelf.keep(block(0, 2, 10));
+        let held = |position: &u64| shelf.holding(Position(*position)).is_some();
+        assert_eq!((0..4).filter(held).collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
     fn a_block_that_has_grown_takes_the_place_of_what_it_was() {
         let shelf = Shelf::default();
         shelf.keep(block(0, 2, 10));
         assert!(shelf.holding(Position(2)).is_none());
         shelf.keep(block(0, 3, 15));
         assert!(shelf.holding(Position(2)).is_some());
-        assert_eq!(shelf.blocks.lock().len(), 1);
+        assert_eq!(shelf.places.lock().blocks.len(), 1);
     }
 }

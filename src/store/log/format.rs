@@ -407,6 +407,28 @@ pub(crate) fn records<'b>(header: &BatchHeader, bytes: &'b [u8]) -> Records<'b> 
     Records { bytes: &bytes[BATCH_HEADER..end], next: header.first, left: header.count }
 }
 
+/// Where each record of a batch whose checksum holds begins.
+pub(crate) fn starts(header: &BatchHeader, bytes: &[u8]) -> Result<Vec<usize>, Malformed> {
+    let mut records = records(header, bytes);
+    let end = BATCH_HEADER + header.length as usize;
+    let mut starts = Vec::new();
+    loop {
+        let start = end - records.bytes.len();
+        match records.next() {
+            Some(record) => _ = record?,
+            None => return Ok(starts),
+        }
+        starts.push(start);
+    }
+}
+
+/// The record of a batch that begins at one of its [`starts`], the one with this number.
+pub(crate) fn record_at<'b>(header: &BatchHeader, bytes: &'b [u8], start: usize, number: usize) -> Result<Record<'b>, Malformed> {
+    let next = header.first.plus(number as u64);
+    let mut records = Records { bytes: bytes.get(start..).unwrap_or_default(), next, left: 1 };
+    records.next().unwrap_or(Err(Malformed::Short))
+}
+
 /// See [`records`].
 #[derive(Debug)]
 pub(crate) struct Records<'b> {

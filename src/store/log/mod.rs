@@ -20,7 +20,8 @@ mod writer;
 pub(crate) use block::{Block, BlockBuilder};
 pub(crate) use follow::Follower;
 pub(crate) use format::{
-    BATCH_HEADER, BatchHeader, Hints, Malformed, RECORD_HEADER, Record, SEGMENT_HEADER, SegmentHeader, Sieve, records,
+    BATCH_HEADER, BatchHeader, Hints, Malformed, RECORD_HEADER, Record, SEGMENT_HEADER, SegmentHeader, Sieve, record_at, records,
+    starts,
 };
 pub(crate) use recovery::{Known, Opened, open, replay};
 pub(crate) use segment::{Buffer, Look, Segments, bytes, look, name_of, position_of};
