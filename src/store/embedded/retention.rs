@@ -60,12 +60,23 @@ impl Core {
                 self.disk_full(seen)
             }
         };
-        if full.is_none()
-            && let Err(error) = self.spare.prepare()
-        {
+        self.set_full(full);
+        self.fill_spare();
+    }
+
+    /// True if messages are accepted, and there is no room for another segment beside what is to stay free.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        let needed = self.options.min_free.saturating_add(self.options.segment_bytes);
+        self.check_accepting().is_ok() && self.seen.lock().free_bytes.is_some_and(|free| free < needed)
+    }
+
+    /// Fills the spare segment as far as it is wanted now. False if there is no room for it.
+    pub(super) fn fill_spare(&self) -> bool {
+        let filled = self.check_accepting().is_ok().then(|| self.spare.fill(self.options.min_free));
+        if let Some(Err(error)) = &filled {
             tracing::debug!(%error, "no spare segment");
         }
-        self.set_full(full);
+        matches!(filled, Some(Ok(())))
     }
 
     fn disk_full(&self, seen: Seen) -> Option<String> {

@@ -8,13 +8,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A log that is quiet for so long gets a seal.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// How often room and retention are looked after.
 const KEEPING: Duration = Duration::from_secs(1);
+
+/// The same while messages are accepted and take the last of the room.
+const KEEPING_CLOSELY: Duration = Duration::from_millis(50);
 
 /// The threads of an engine. They end when this is dropped.
 #[derive(Debug)]
@@ -128,6 +131,8 @@ fn index(core: &Core) {
 fn keep(core: &Core) {
     while !core.stopping.load(Ordering::Acquire) && !core.has_failed() {
         core.keep_house();
-        core.spare.wait_until_taken(KEEPING);
+        let next = Instant::now() + if core.is_short_of_room() { KEEPING_CLOSELY } else { KEEPING };
+        while Instant::now() < next && core.spare.wait_until_due(next) && core.fill_spare() {}
+        core.spare.rest(next);
     }
 }

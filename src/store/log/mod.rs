@@ -13,7 +13,9 @@ mod block;
 mod follow;
 mod format;
 mod recovery;
+mod reserve;
 mod segment;
+mod spare;
 mod survey;
 mod writer;
 
@@ -25,8 +27,9 @@ pub(crate) use format::{
 };
 pub(crate) use recovery::{Known, Opened, open, replay};
 pub(crate) use segment::{Buffer, Look, Segments, bytes, look, name_of, position_of};
+pub(crate) use spare::Spare;
 pub(crate) use survey::{Expected, Piece, Survey, Surveyed, headers, survey};
-pub(crate) use writer::{Place, Spare, WriteError, Writer};
+pub(crate) use writer::{Place, WriteError, Writer};
 
 use super::Position;
 use std::io;

@@ -2,6 +2,7 @@
 
 use super::LogError;
 use super::format::{BATCH_HEADER, BatchHeader, Malformed, SegmentHeader};
+use super::reserve;
 use super::segment::{Buffer, Found, Look, Scanned, Segments, look, name_of, position_of, scan};
 use super::writer::{Identity, Place, TEMPORARY, WriteError, Writer};
 use crate::store::Position;
@@ -54,6 +55,8 @@ pub(crate) fn open(disk: Arc<dyn Disk>, known: Known, segment_bytes: u64) -> Res
 
     let identity = Identity { key: known.key, epoch: known.epoch, run: fresh_run() };
     let doubtful = tail.as_ref().and_then(|tail| tail.doubtful(known.durable));
+    // Before a segment is begun, which may need the room.
+    let cut = tail.as_ref().map_or(Ok(0), Tail::trim)?;
     let (first, link) = match (&tail, &doubtful) {
         (None, _) => (end, 0),
         (Some(tail), None) => (end, tail.scanned.link),
@@ -67,7 +70,10 @@ pub(crate) fn open(disk: Arc<dyn Disk>, known: Known, segment_bytes: u64) -> Res
     for empty in dropped.into_iter().filter(|empty| *empty != first) {
         segments.disk().remove(&name_of(empty)).map_err(LogError::io(name_of(empty), "removed"))?;
     }
-    let cut = tail.map_or(Ok(0), |tail| tail.cut(doubtful))?;
+    if let Some((tail, last)) = tail.zip(doubtful) {
+        tail.cut(last.offset)?;
+    }
+    reserve::keep(&**segments.disk(), segment_bytes).map_err(LogError::io("the reserve", "made"))?;
     Ok(Opened { writer, segments, end, cut })
 }
 
@@ -171,16 +177,18 @@ impl Tail {
         }
     }
 
-    /// Cuts off what is not a whole batch, and the batch that now stands in the next segment. Returns how many bytes a torn write
-    /// had left.
-    fn cut(&self, doubtful: Option<Found>) -> Result<u64, LogError> {
+    /// Cuts off what is not a whole batch. Returns how many bytes a torn write had left.
+    fn trim(&self) -> Result<u64, LogError> {
         let length = self.file.len().map_err(LogError::io(&self.name, "read"))?;
         let torn = written_after(&*self.file, self.scanned.length, length).map_err(LogError::io(&self.name, "read"))?;
-        let kept = doubtful.map_or(self.scanned.length, |last| last.offset);
-        if kept < length {
-            self.file.set_len(kept).and_then(|()| self.file.sync()).map_err(LogError::io(&self.name, "cut"))?;
+        if self.scanned.length < length {
+            self.cut(self.scanned.length)?;
         }
         Ok(torn)
+    }
+
+    fn cut(&self, length: u64) -> Result<(), LogError> {
+        self.file.set_len(length).and_then(|()| self.file.sync()).map_err(LogError::io(&self.name, "cut"))
     }
 }
 

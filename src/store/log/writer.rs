@@ -2,20 +2,12 @@
 
 use super::format::{BATCH_HEADER, BatchHeader, SEGMENT_HEADER, SegmentHeader};
 use super::segment::{Segments, name_of};
+use super::spare::Spare;
 use crate::store::Position;
-use crate::store::disk::{Disk, File, write_all};
+use crate::store::disk::{File, write_all};
 use crate::store::hash::HashKey;
-use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-/// The name of a segment that is filled with zeros and waits to be used: syncing it need not wait for the file system to find room.
-/// Each has a name of its own: the one before may still be on its way to its name.
-fn spare_name(number: u64) -> String {
-    format!("spare-{number}{TEMPORARY}")
-}
 
 /// A segment on its way to its name.
 const NEW: &str = "new.tmp";
@@ -75,58 +67,10 @@ struct Active {
     filled: bool,
 }
 
-/// The segment that comes next, made while there is time. Whoever has time calls [`Spare::prepare`].
-#[derive(Debug)]
-pub(crate) struct Spare {
-    disk: Arc<dyn Disk>,
-    bytes: u64,
-    ready: Mutex<Option<(Arc<dyn File>, String)>>,
-    made: AtomicU64,
-    taken: Condvar,
-}
-
-impl Spare {
-    fn take(&self) -> Option<(Arc<dyn File>, String)> {
-        let spare = self.ready.lock().take();
-        self.taken.notify_all();
-        spare
-    }
-
-    fn is_ready(&self) -> bool {
-        self.ready.lock().is_some()
-    }
-
-    /// Waits until the spare is taken, or this is called off, for `patience` at most.
-    pub(crate) fn wait_until_taken(&self, patience: Duration) {
-        let _woken = self.taken.wait_for(&mut self.ready.lock(), patience);
-    }
-
-    /// Ends the wait for it to be taken.
-    pub(crate) fn call_off(&self) {
-        self.taken.notify_all();
-    }
-
-    /// Makes the spare if there is none.
-    pub(crate) fn prepare(&self) -> io::Result<()> {
-        const ZEROS: &[u8] = &[0; 1 << 20];
-        if self.ready.lock().is_some() {
-            return Ok(());
-        }
-        let name = spare_name(self.made.fetch_add(1, Ordering::Relaxed));
-        let file = self.disk.create(&name)?;
-        let filled = (0..self.bytes).step_by(ZEROS.len()).try_for_each(|offset| {
-            let length = (self.bytes - offset).min(ZEROS.len() as u64) as usize;
-            write_all(&*file, &ZEROS[..length], offset)?;
-            // Piece by piece: while much is being synced at once, the log waits for the disk.
-            file.sync()
-        });
-        if let Err(error) = filled {
-            // Half a spare must not keep the room that the log needs.
-            let _unless_it_fails_too = self.disk.remove(&name);
-            return Err(error);
-        }
-        *self.ready.lock() = Some((file, name));
-        Ok(())
+impl Active {
+    /// How far the log is in it, for the spare: what was not filled is left as soon as there is one.
+    const fn used(&self) -> u64 {
+        if self.filled { self.offset } else { u64::MAX }
     }
 }
 
@@ -149,13 +93,7 @@ impl Writer {
         again: Option<(Vec<u8>, u32)>,
     ) -> Result<Self, WriteError> {
         let Identity { key, epoch, run } = identity;
-        let spare = Spare {
-            disk: segments.disk().clone(),
-            bytes: segment_bytes,
-            ready: Mutex::default(),
-            made: AtomicU64::new(0),
-            taken: Condvar::new(),
-        };
+        let spare = Spare::new(segments.disk().clone(), segment_bytes);
         let header = SegmentHeader { log: key, epoch, first, run, link };
         let again = again.map(|(mut bytes, count)| {
             let header = BatchHeader::seal_up(&mut bytes, first, count, run, link);
@@ -163,6 +101,7 @@ impl Writer {
         });
         let batch = again.as_ref().map_or(&[][..], |(bytes, _)| bytes);
         let active = begin(&segments, None, header, batch, segment_bytes)?;
+        spare.follow(active.used());
         Ok(Self {
             segments,
             key,
@@ -205,6 +144,7 @@ impl Writer {
         }
         self.active.file.sync().map_err(WriteError::Failed)?;
         self.active.offset += header.size();
+        self.spare.follow(self.active.used());
         self.link = header.checksum;
         self.unsealed = true;
         Ok((place, header.size()))
@@ -247,7 +187,7 @@ impl Writer {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
