@@ -250,6 +250,11 @@ impl Tail {
         self.is_full()
     }
 
+    /// True if the young generation has half of all it may have.
+    pub(super) fn young_is_half_full(&self) -> bool {
+        self.young.len() >= self.bounds.generation_entries / 2 || self.young.bytes >= self.bounds.generation_bytes / 2
+    }
+
     /// The batch that is to be written next.
     pub(super) fn next_batch(&mut self) -> Option<Batch> {
         let batch = self.batches.pop_front()?;

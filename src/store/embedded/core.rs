@@ -1,6 +1,7 @@
 //! What the engine's threads and its callers share, and the steps that each of them takes.
 
 use super::options::Options;
+use super::pace::Pace;
 use super::shelf::Shelf;
 use crate::metrics;
 use crate::store::claims::Claims;
@@ -367,7 +368,9 @@ impl Core {
             let blocks: Vec<_> = tail.blocks.range(..count).cloned().collect();
             (old, blocks)
         };
-        if let Err(error) = self.index.write(&generation.state, &blocks, generation.first, generation.last) {
+        let mut pace = Pace::begin();
+        let positions = (generation.first, generation.last);
+        if let Err(error) = self.index.write(&generation.state, &blocks, positions, &mut || self.rest(&mut pace)) {
             self.index_failed(&error);
             return false;
         }

@@ -7,6 +7,7 @@
 mod core;
 mod open;
 mod options;
+mod pace;
 mod reading;
 mod retention;
 mod sessions;

@@ -282,7 +282,7 @@ fn flush(tail: &mut Tail, index: &Index) -> Result<(), IndexError> {
     let Some(old) = tail.old.clone() else { return Ok(()) };
     let blocks = tail.blocks_up_to(old.last);
     let complete: Vec<_> = tail.blocks.range(..blocks).cloned().collect();
-    index.write(&old.state, &complete, old.first, old.last)?;
+    index.write(&old.state, &complete, (old.first, old.last), &mut || {})?;
     drop(tail.indexed(blocks));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The engine's threads: one writes the log, one the index, one keeps the house.
 
 use super::core::Core;
+use super::pace::Pace;
 use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
@@ -102,6 +103,7 @@ fn write(core: &Core) {
 }
 
 fn index(core: &Core) {
+    let mut pace = Pace::begin();
     loop {
         let stopping = core.stopping.load(Ordering::Acquire);
         if stopping {
@@ -114,6 +116,7 @@ fn index(core: &Core) {
             return;
         }
         if core.merge_next() && !stopping {
+            core.rest(&mut pace);
             continue;
         }
         let mut tail = core.tail.lock();

@@ -1,5 +1,6 @@
 //! Deliveries that are not settled, and dead letters.
 
+use super::pauses::Pauses;
 use super::{IndexError, Lookup};
 use crate::pb::store::{DeliveryState, Endpoint};
 use crate::store::Position;
@@ -10,7 +11,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 const COLUMNS: &str = "planned_at, endpoint, channel_id, lane, message, state, attempts, due";
 
 /// Takes in what a stretch of the log tells of deliveries. What was planned and settled within it leaves no trace.
-pub(super) fn write(transaction: &Transaction<'_>, told: &Told) -> Result<(), IndexError> {
+pub(super) fn write(transaction: &Transaction<'_>, told: &Told, pauses: &mut Pauses<'_>) -> Result<(), IndexError> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO delivery (planned_at, endpoint, channel_id, lane, message, told, state, attempts, due)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -40,6 +41,7 @@ pub(super) fn write(transaction: &Transaction<'_>, told: &Told) -> Result<(), In
                 delete.execute(params![planned_at, endpoint])?;
             }
         }
+        pauses.after_row();
     }
     Ok(())
 }

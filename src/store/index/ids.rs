@@ -21,8 +21,8 @@ const MERGED: usize = 8;
 /// Runs of at least so many entries are not merged any more: retention drops whole runs.
 const LARGEST: u64 = 4_000_000;
 
-/// Entries that one step of a merge moves: it holds up the indexer.
-const STEP: usize = 65_536;
+/// Entries that one step of a merge moves: the indexer rests between steps.
+const STEP: usize = 4096;
 
 impl Run {
     /// Runs of one size are merged; each size is eight times the one before.

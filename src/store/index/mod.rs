@@ -7,6 +7,7 @@
 mod deliveries;
 mod ids;
 mod lookup;
+mod pauses;
 mod run;
 mod write;
 

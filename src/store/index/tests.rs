@@ -47,7 +47,25 @@ fn id(number: u64) -> String {
 fn write(index: &Index, number: u64) -> Result<(), IndexError> {
     let mut state = State::new(KEY);
     state.apply(&Stored { position: Position(number), entry: Arc::new(said(&id(number))) });
-    index.write(&state, &[], Position(number), Position(number))
+    index.write(&state, &[], (Position(number), Position(number)), &mut || {})
+}
+
+#[test]
+fn whoever_takes_in_much_may_pause_now_and_then_and_readers_do_not_wait_for_it() {
+    let home = Home::new();
+    let index = home.open().expect("can be made");
+    let mut state = State::new(KEY);
+    for number in 1..=1000 {
+        state.apply(&Stored { position: Position(number), entry: Arc::new(said(&id(number))) });
+    }
+    let mut pauses = 0;
+    let mut pause = || {
+        pauses += 1;
+        assert!(found(&index, 1..=1000).expect("can be read").is_empty());
+    };
+    index.write(&state, &[], (Position(1), Position(1000)), &mut pause).expect("can be written");
+    assert!(pauses >= 1000 / 100, "{pauses}");
+    assert_eq!(found(&index, 1..=1000).expect("can be read").len(), 1000);
 }
 
 fn merge(index: &Index) -> Result<(), IndexError> {

@@ -1,6 +1,7 @@
 //! Taking the log in, and letting go of what is no longer kept.
 
 use super::ids;
+use super::pauses::Pauses;
 use super::run::Row;
 use super::{Index, IndexError, deliveries, position};
 use crate::pb;
@@ -13,23 +14,32 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Index {
-    /// Takes in what `state` tells of the entries `first..=last`, and the blocks that end with them. All or nothing.
-    pub(crate) fn write(&self, state: &State, blocks: &[Block], first: Position, last: Position) -> Result<(), IndexError> {
+    /// Takes in what `state` tells of the entries `first..=last`, and the blocks that end with them. All or nothing. It takes a while, and
+    /// calls `pause` now and then, which may take its time: readers do not wait for it.
+    pub(crate) fn write(
+        &self,
+        state: &State,
+        blocks: &[Block],
+        (first, last): (Position, Position),
+        pause: &mut dyn FnMut(),
+    ) -> Result<(), IndexError> {
+        let mut pauses = Pauses::new(pause);
         let mut connection = self.writer.lock();
         let transaction = connection.transaction()?;
         let taken = position(&transaction)?;
         let is_new = taken == Position::default();
         debug_assert!(is_new || taken.next() == first, "the index takes the log in without a gap: {first} after {taken}");
-        let numbers = self.write_sessions(&transaction, state)?;
-        write_conversations(&transaction, state)?;
-        write_customers(&transaction, state)?;
-        deliveries::write(&transaction, state.deliveries())?;
-        write_sequel(&transaction, state)?;
+        let numbers = self.write_sessions(&transaction, state, &mut pauses)?;
+        write_conversations(&transaction, state, &mut pauses)?;
+        write_customers(&transaction, state, &mut pauses)?;
+        deliveries::write(&transaction, state.deliveries(), &mut pauses)?;
+        write_sequel(&transaction, state, &mut pauses)?;
         write_blocks(&transaction, blocks)?;
         let rows = state.ids().iter().map(|(key, session)| Row {
             key: *key,
             session: session.as_ref().and_then(|session| numbers.get(session.id.as_str()).copied()),
         });
+        let rows = rows.inspect(|_| pauses.after_row());
         let run = match rows.len() {
             0 => None,
             _ => Some(self.write_run(&transaction, rows, first, last)?),
@@ -45,7 +55,12 @@ impl Index {
         Ok(())
     }
 
-    fn write_sessions<'s>(&self, transaction: &Transaction<'_>, state: &'s State) -> Result<HashMap<&'s str, i64>, IndexError> {
+    fn write_sessions<'s>(
+        &self,
+        transaction: &Transaction<'_>,
+        state: &'s State,
+        pauses: &mut Pauses<'_>,
+    ) -> Result<HashMap<&'s str, i64>, IndexError> {
         let mut statement = transaction.prepare_cached(
             "INSERT INTO session (id, service_identifier, channel_customer_identifier, channel_type, conversation_id, customer_id,
                                   opened_at, ended_at, end_reason, last_activity, position, told, key_hash, address_hash)
@@ -84,6 +99,7 @@ impl Index {
                 |row| row.get(0),
             )?;
             numbers.insert(id.as_str(), number);
+            pauses.after_row();
         }
         Ok(numbers)
     }
@@ -123,17 +139,18 @@ impl Index {
     }
 }
 
-fn write_conversations(transaction: &Transaction<'_>, state: &State) -> Result<(), IndexError> {
+fn write_conversations(transaction: &Transaction<'_>, state: &State, pauses: &mut Pauses<'_>) -> Result<(), IndexError> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO conversation VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET newest = max(newest, excluded.newest)",
     )?;
     for (id, newest) in state.conversations() {
         statement.execute(params![id, newest.0.cast_signed()])?;
+        pauses.after_row();
     }
     Ok(())
 }
 
-fn write_customers(transaction: &Transaction<'_>, state: &State) -> Result<(), IndexError> {
+fn write_customers(transaction: &Transaction<'_>, state: &State, pauses: &mut Pauses<'_>) -> Result<(), IndexError> {
     let mut statement = transaction.prepare_cached(
         "INSERT INTO customer VALUES (?1, ?2, ?3, ?4) ON CONFLICT (id) DO UPDATE SET
              position = excluded.position, told = excluded.told, facts = excluded.facts",
@@ -141,14 +158,16 @@ fn write_customers(transaction: &Transaction<'_>, state: &State) -> Result<(), I
     for (id, Latest { fact, position, told }) in state.customers() {
         let facts = to_pb(fact).encode_to_vec();
         statement.execute(params![id, position.0.cast_signed(), told.0.cast_signed(), facts])?;
+        pauses.after_row();
     }
     Ok(())
 }
 
-fn write_sequel(transaction: &Transaction<'_>, state: &State) -> Result<(), IndexError> {
+fn write_sequel(transaction: &Transaction<'_>, state: &State, pauses: &mut Pauses<'_>) -> Result<(), IndexError> {
     let mut statement = transaction.prepare_cached("INSERT OR IGNORE INTO sequel VALUES (?1, ?2)")?;
     for (of, teller) in state.sequel().pairs() {
         statement.execute([of.0, teller.0].map(u64::cast_signed))?;
+        pauses.after_row();
     }
     Ok(())
 }
