@@ -1,8 +1,8 @@
 //! The segment that comes next, filled with zeros before it is used: then syncing what is written into it need not wait for the file
 //! system to find room.
 //!
-//! Filling it costs the disk as much as the log itself, and while the disk is at that the log waits. So it is filled in small pieces,
-//! as the log fills the segment in use: a little faster, so that it is ready in time.
+//! It is filled all at once, piece by piece. To fill it slowly, as the log fills the segment in use, was measured to be worse: then the log
+//! meets the other's syncs all the time.
 
 use super::writer::TEMPORARY;
 use crate::store::disk::{Disk, File, write_all};
@@ -13,11 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Bytes that are written and synced at once.
-const PIECE: u64 = 256 << 10;
-
-/// Bytes by which it is ahead of the log at least.
-const AHEAD: u64 = 1 << 20;
+/// Bytes that are written and synced at once: while much is being synced, the log waits for the disk.
+const PIECE: u64 = 1 << 20;
 
 /// Each spare has a name of its own: the one before may still be on its way to that of a segment.
 fn name_of(number: u64) -> String {
@@ -39,14 +36,12 @@ struct State {
     file: Option<(Arc<dyn File>, String)>,
     /// How much of the file is filled.
     filled: u64,
-    /// How far the log is in the segment in use.
-    used: u64,
     is_called_off: bool,
 }
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "State(filled to {}, used to {})", self.filled, self.used)
+        write!(f, "State(filled to {})", self.filled)
     }
 }
 
@@ -63,6 +58,7 @@ impl Spare {
             return None;
         }
         state.filled = 0;
+        self.changed.notify_all();
         state.file.take()
     }
 
@@ -70,27 +66,13 @@ impl Spare {
         self.is_full(&self.state.lock())
     }
 
-    /// Says how far the log is in its segment; with [`u64::MAX`] the spare is wanted at once.
-    pub(super) fn follow(&self, used: u64) {
-        let mut state = self.state.lock();
-        state.used = used;
-        if self.is_due(&state) {
-            self.changed.notify_all();
-        }
-    }
-
     fn is_full(&self, state: &State) -> bool {
         state.file.is_some() && state.filled >= self.bytes
     }
 
-    fn is_due(&self, state: &State) -> bool {
-        let wanted = state.used.saturating_add(state.used / 4).saturating_add(AHEAD).min(self.bytes);
-        !self.is_full(state) && state.filled < wanted
-    }
-
-    /// Waits until something is to be filled. False if there is nothing until then, or if this is called off.
+    /// Waits until there is something to fill. False if there is nothing until then, or if this is called off.
     pub(crate) fn wait_until_due(&self, until: Instant) -> bool {
-        self.wait(until, |state| self.is_due(state))
+        self.wait(until, |state| !self.is_full(state))
     }
 
     /// Waits until then, unless this is called off.
@@ -114,12 +96,12 @@ impl Spare {
         self.changed.notify_all();
     }
 
-    /// Fills what is to be filled now, where there is room for all of it beside so many bytes that stay free. One at a time may.
+    /// Fills it, where there is room for all of it beside so many bytes that stay free. One at a time may.
     pub(crate) fn fill(&self, min_free: u64) -> io::Result<()> {
         loop {
             let (file, filled) = {
                 let state = self.state.lock();
-                if state.is_called_off || !self.is_due(&state) {
+                if state.is_called_off || self.is_full(&state) {
                     return Ok(());
                 }
                 (state.file.clone(), state.filled)
@@ -171,68 +153,49 @@ mod tests {
         (disk, spare)
     }
 
-    fn filled(spare: &Spare, used: u64) -> u64 {
-        spare.follow(used);
-        spare.fill(0).expect("there is room");
-        spare.state.lock().filled
-    }
-
     #[test]
-    fn it_grows_as_the_log_does_and_is_ready_before_the_segment_is_full() {
+    fn it_is_filled_before_it_is_used_and_the_next_one_is_another() {
         let (disk, spare) = spare();
-        assert_eq!(filled(&spare, 0), 1 << 20);
-        assert_eq!(filled(&spare, 4 << 20), 6 << 20);
-        assert!(spare.take().is_none(), "half a spare is none");
-        assert_eq!(filled(&spare, BYTES * 3 / 4), BYTES);
+        assert!(spare.take().is_none() && !spare.is_ready());
+        spare.fill(0).expect("there is room");
         let (file, name) = spare.take().expect("it is ready");
         assert_eq!((disk.names(), file.len().unwrap()), (vec![name], BYTES));
-        assert!(!spare.is_ready());
-        assert_eq!(filled(&spare, 0), 1 << 20, "the next one begins anew");
-    }
-
-    #[test]
-    fn where_the_segment_in_use_was_not_filled_it_is_made_at_once() {
-        let (_disk, spare) = spare();
-        assert_eq!(filled(&spare, u64::MAX), BYTES);
-        assert!(spare.is_ready());
+        assert!(spare.take().is_none() && !spare.is_ready());
+        spare.fill(0).expect("there is room");
+        assert_eq!(disk.names().len(), 2);
     }
 
     #[test]
     fn what_there_is_no_room_for_leaves_nothing_behind() {
         let (disk, spare) = spare();
-        spare.follow(u64::MAX);
         disk.fail_write(5, Errno::NOSPC);
         assert!(spare.fill(0).is_err());
         assert!(disk.names().is_empty());
-        assert_eq!(filled(&spare, u64::MAX), BYTES);
+        spare.fill(0).expect("there is room again");
+        assert!(spare.is_ready());
     }
 
     #[test]
-    fn what_is_to_stay_free_is_not_taken_and_who_takes_it_gets_the_rest() {
+    fn what_is_to_stay_free_is_not_taken() {
         let (disk, spare) = spare();
-        spare.follow(0);
         disk.limit(BYTES + 99);
         assert!(spare.fill(100).is_err());
         assert!(disk.names().is_empty());
         disk.limit(BYTES + 100);
         spare.fill(100).expect("there is room");
-        assert_eq!(disk.names().len(), 1);
-        spare.follow(BYTES / 2);
-        disk.limit(100);
-        assert!(spare.fill(100).is_err());
-        assert!(disk.names().is_empty());
+        assert!(spare.is_ready());
     }
 
     #[test]
-    fn who_waits_goes_on_when_something_is_due_and_when_it_is_called_off() {
+    fn who_waits_goes_on_when_it_was_taken_and_when_it_is_called_off() {
         let (_disk, spare) = spare();
         let long = Instant::now() + Duration::from_secs(60);
         assert!(spare.wait_until_due(long));
         spare.fill(0).unwrap();
-        assert!(!spare.wait_until_due(Instant::now()), "nothing is due");
+        assert!(!spare.wait_until_due(Instant::now()), "there is nothing to fill");
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| spare.wait_until_due(long));
-            spare.follow(BYTES / 2);
+            assert!(spare.take().is_some());
             assert!(waits.join().unwrap());
             let rests = scope.spawn(|| spare.rest(long));
             spare.call_off();

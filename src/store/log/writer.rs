@@ -67,13 +67,6 @@ struct Active {
     filled: bool,
 }
 
-impl Active {
-    /// How far the log is in it, for the spare: what was not filled is left as soon as there is one.
-    const fn used(&self) -> u64 {
-        if self.filled { self.offset } else { u64::MAX }
-    }
-}
-
 /// What a writer writes in the header of every segment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Identity {
@@ -101,7 +94,6 @@ impl Writer {
         });
         let batch = again.as_ref().map_or(&[][..], |(bytes, _)| bytes);
         let active = begin(&segments, None, header, batch, segment_bytes)?;
-        spare.follow(active.used());
         Ok(Self {
             segments,
             key,
@@ -144,7 +136,6 @@ impl Writer {
         }
         self.active.file.sync().map_err(WriteError::Failed)?;
         self.active.offset += header.size();
-        self.spare.follow(self.active.used());
         self.link = header.checksum;
         self.unsealed = true;
         Ok((place, header.size()))
