@@ -56,6 +56,8 @@ pub(super) struct Core {
     merge: Mutex<Option<Merge>>,
     /// What the keeper has seen last.
     pub(super) seen: Mutex<Seen>,
+    /// When the log last refused for want of room what was staged.
+    pub(super) rejected: Mutex<Option<Instant>>,
     /// Who counts the writes, if somebody does.
     pub(super) metrics: OnceLock<Arc<metrics::Log>>,
 }
@@ -103,6 +105,7 @@ impl Core {
             index_is_full: AtomicBool::new(false),
             merge: Mutex::new(None),
             seen: Mutex::default(),
+            rejected: Mutex::default(),
             metrics: OnceLock::new(),
         }
     }
@@ -177,6 +180,8 @@ impl Core {
             self.to_index.notify_one();
         }
         self.check_staging(&tail)?;
+        // Once more under the lock: what was staged before may just have been taken back, and this came after it.
+        self.check_accepting()?;
         let facts = Layers::new(&tail, &self.index);
         let frame = stage(&facts);
         if let Some(error) = facts.into_failure() {
@@ -281,6 +286,7 @@ impl Core {
     fn reject(&self, batch: Batch, error: &std::io::Error) {
         let what = format!("the log cannot grow: {error}");
         tracing::error!(%error, "the disk is full; new messages are refused until there is room");
+        *self.rejected.lock() = Some(Instant::now());
         self.set_full(Some(what.clone()));
         let mut tail = self.tail.lock();
         let replayed = self.index.position().map_err(|error| error.to_string()).and_then(|indexed| {

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// Sessions or deliveries that are carried forward in one frame.
 const CARRIED: usize = 64;
 
+/// How long nothing is accepted after something that was staged has been refused, though there is room again.
+const REFUSING: Duration = Duration::from_secs(1);
+
 /// What retention has to do.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
@@ -60,7 +63,11 @@ impl Core {
                 self.disk_full(seen)
             }
         };
-        self.set_full(full);
+        // Who sends in order has to hear of what was refused before anything is accepted that follows it.
+        let was_rejected = self.rejected.lock().is_some_and(|at| at.elapsed() < REFUSING);
+        if full.is_some() || !was_rejected {
+            self.set_full(full);
+        }
         self.fill_spare();
     }
 

@@ -121,6 +121,10 @@ fn a_full_disk_takes_back_what_it_refuses_and_goes_on_with_room() {
         } else {
             world.machine.disk.limit(ROOMY);
             world.core().keep_house();
+            let was_rejected = world.core().rejected.lock().take().is_some();
+            let still = matches!(*world.core().health.borrow(), Health::Full { .. });
+            assert_eq!(still, was_rejected, "who sends in order hears of it first");
+            world.core().keep_house();
             assert_eq!(*world.core().health.borrow(), Health::Serving);
         }
         live_on(&mut world, random);
@@ -183,6 +187,7 @@ async fn a_look_at_sessions_tells_what_is_durable_only() {
     assert_eq!(timeout(WHILE, list).await.expect("is told").expect("can be read").sessions.len(), 1);
 
     world.machine.disk.limit(ROOMY);
+    *core.rejected.lock() = None;
     core.keep_house();
     world.stage(None, vec![ending()]).expect("is accepted");
     let mut look = Box::pin(core.session(&id));
