@@ -1,8 +1,8 @@
 //! The segment that comes next, filled with zeros before it is used: then syncing what is written into it need not wait for the file
 //! system to find room.
 //!
-//! It is filled all at once, piece by piece. To fill it slowly, as the log fills the segment in use, was measured to be worse: then the log
-//! meets the other's syncs all the time.
+//! It is filled all at once, piece by piece. To fill it slowly, as the log fills the segment in use, gave nothing that could be told from
+//! noise: then the log meets the other's syncs all the time.
 
 use super::writer::TEMPORARY;
 use crate::store::disk::{Disk, File, write_all};
