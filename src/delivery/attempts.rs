@@ -17,8 +17,8 @@ use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Wait before an attempt that could not be made is made again.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Wait before a store that failed is asked again.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 mod tests;
 
 use super::attempt::{Sender, endpoint};
-use super::attempts::Attempts;
+use super::attempts::{Attempts, PATIENCE};
 use super::census::Census;
 use super::desk::{Desk, Ruling};
 use super::lanes::{EndpointKey, Lanes, Prospect};
@@ -32,9 +32,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Deliveries that are read from the log at once.
 const PAGE: usize = 512;
-
-/// Wait before a store that failed is asked again.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Debug)]

@@ -168,7 +168,13 @@ impl Tail {
     }
 
     fn is_full(&self) -> bool {
-        self.young.len() >= self.bounds.generation_entries || self.young.bytes >= self.bounds.generation_bytes
+        self.young_has(1)
+    }
+
+    /// True if the young generation has one of so many parts of all it may have.
+    fn young_has(&self, parts: u64) -> bool {
+        let Bounds { generation_entries, generation_bytes, .. } = self.bounds;
+        self.young.len() >= generation_entries / parts || self.young.bytes >= generation_bytes / parts
     }
 
     /// Begins a new young generation, if the present one has entries and there is no old one.
@@ -252,7 +258,7 @@ impl Tail {
 
     /// True if the young generation has half of all it may have.
     pub(super) fn young_is_half_full(&self) -> bool {
-        self.young.len() >= self.bounds.generation_entries / 2 || self.young.bytes >= self.bounds.generation_bytes / 2
+        self.young_has(2)
     }
 
     /// The batch that is to be written next.

@@ -104,6 +104,35 @@ fn a_lane_goes_one_by_one_in_order() {
 }
 
 #[test]
+fn there_is_news_where_more_may_begin_or_is_due_sooner_or_is_to_be_asked_for() {
+    let mut world = World::with([delivery("a", 1, 1), delivery("a", 2, 2)]);
+    assert!(world.lanes.has_news(), "nobody awaits what is due");
+    world.lanes.wake(world.now);
+    let first = world.lanes.next(world.now).expect("it may begin");
+    assert!(world.lanes.has_news(), "another may begin");
+    let second = world.lanes.next(world.now).expect("it may begin");
+    assert_eq!(world.lanes.await_next_due(), None);
+    assert!(!world.lanes.has_news());
+    world.end(&first, FAILED);
+    assert!(world.lanes.has_news(), "it is due again");
+    assert!(world.lanes.await_next_due().is_some() && !world.lanes.has_news());
+    world.end(&second, Verdict::Delivered);
+    assert!(!world.lanes.has_news());
+
+    let mut world = World::with((1..=9).map(|number| delivery("a", 1, number)));
+    for _ in 1..rules().lane_window {
+        let start = world.begin();
+        world.lanes.await_next_due();
+        world.end(&start, Verdict::Delivered);
+        assert_eq!(world.lanes.missing(), []);
+    }
+    let last = world.begin();
+    world.lanes.await_next_due();
+    world.end(&last, Verdict::Delivered);
+    assert!(world.lanes.has_news(), "the log has more");
+}
+
+#[test]
 fn lanes_go_side_by_side_within_the_bounds_of_endpoint_and_whole() {
     let of = |channel: &'static str| (1..=3).map(move |lane| delivery(channel, lane, lane));
     let mut world = World::with(of("a").chain(of("b")));

@@ -77,7 +77,7 @@ impl Core {
         self.check_accepting().is_ok() && self.seen.lock().free_bytes.is_some_and(|free| free < needed)
     }
 
-    /// Fills the spare segment as far as it is wanted now. False if there is no room for it.
+    /// Fills the spare segment, if there is none and messages are accepted. False if it could not be.
     pub(super) fn fill_spare(&self) -> bool {
         let filled = self.check_accepting().is_ok().then(|| self.spare.fill(self.options.min_free));
         if let Some(Err(error)) = &filled {

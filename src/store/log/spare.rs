@@ -7,7 +7,6 @@
 use super::writer::TEMPORARY;
 use crate::store::disk::{Disk, File, write_all};
 use parking_lot::{Condvar, Mutex};
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,18 +30,11 @@ pub(crate) struct Spare {
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
-    file: Option<(Arc<dyn File>, String)>,
-    /// How much of the file is filled.
-    filled: u64,
+    /// Filled, and its name.
+    ready: Option<(Arc<dyn File>, String)>,
     is_called_off: bool,
-}
-
-impl fmt::Debug for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "State(filled to {})", self.filled)
-    }
 }
 
 impl Spare {
@@ -53,26 +45,18 @@ impl Spare {
 
     /// Takes the spare, with its name, if it is ready.
     pub(super) fn take(&self) -> Option<(Arc<dyn File>, String)> {
-        let mut state = self.state.lock();
-        if !self.is_full(&state) {
-            return None;
-        }
-        state.filled = 0;
+        let spare = self.state.lock().ready.take();
         self.changed.notify_all();
-        state.file.take()
+        spare
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.is_full(&self.state.lock())
-    }
-
-    fn is_full(&self, state: &State) -> bool {
-        state.file.is_some() && state.filled >= self.bytes
+        self.state.lock().ready.is_some()
     }
 
     /// Waits until there is something to fill. False if there is nothing until then, or if this is called off.
     pub(crate) fn wait_until_due(&self, until: Instant) -> bool {
-        self.wait(until, |state| !self.is_full(state))
+        self.wait(until, |state| state.ready.is_none())
     }
 
     /// Waits until then, unless this is called off.
@@ -96,39 +80,37 @@ impl Spare {
         self.changed.notify_all();
     }
 
-    /// Fills it, where there is room for all of it beside so many bytes that stay free. One at a time may.
+    /// Fills it, if there is none yet, where there is room for all of it beside so many bytes that stay free. One at a time may.
     pub(crate) fn fill(&self, min_free: u64) -> io::Result<()> {
-        loop {
-            let (file, filled) = {
-                let state = self.state.lock();
-                if state.is_called_off || self.is_full(&state) {
-                    return Ok(());
-                }
-                (state.file.clone(), state.filled)
-            };
-            let has_room = self.disk.free()? >= min_free.saturating_add(self.bytes - filled);
-            let (file, name) = match file {
-                Some(begun) => begun,
-                None if !has_room => return Err(io::ErrorKind::StorageFull.into()),
-                None => {
-                    let name = name_of(self.made.fetch_add(1, Ordering::Relaxed));
-                    (self.disk.create(&name)?, name)
-                }
-            };
-            let length = PIECE.min(self.bytes - filled);
-            let written = if has_room { zeros(&*file, filled, length) } else { Err(io::ErrorKind::StorageFull.into()) };
-            if let Err(error) = written {
-                let mut state = self.state.lock();
-                (state.file, state.filled) = (None, 0);
-                drop(state);
-                // Half a spare must not keep the room that the log needs.
-                let _unless_it_fails_too = self.disk.remove(&name);
-                return Err(error);
-            }
-            let mut state = self.state.lock();
-            state.file = Some((file, name));
-            state.filled = filled + length;
+        if self.is_ready() {
+            return Ok(());
         }
+        self.may_go_on(min_free, self.bytes)?;
+        let name = name_of(self.made.fetch_add(1, Ordering::Relaxed));
+        let file = self.disk.create(&name)?;
+        let filled = (0..self.bytes).step_by(PIECE as usize).try_for_each(|offset| {
+            let left = self.bytes - offset;
+            self.may_go_on(min_free, left)?;
+            zeros(&*file, offset, left.min(PIECE))
+        });
+        if let Err(error) = filled {
+            // Half a spare must not keep the room that the log needs.
+            let _unless_it_fails_too = self.disk.remove(&name);
+            return Err(error);
+        }
+        self.state.lock().ready = Some((file, name));
+        Ok(())
+    }
+
+    /// Fails if there is no room for so many bytes beside those that stay free, or if this is called off.
+    fn may_go_on(&self, min_free: u64, bytes: u64) -> io::Result<()> {
+        if self.state.lock().is_called_off {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        if self.disk.free()? < min_free.saturating_add(bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 }
 
