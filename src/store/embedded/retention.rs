@@ -71,12 +71,6 @@ impl Core {
         self.fill_spare();
     }
 
-    /// True if messages are accepted, and there is no room for another segment beside what is to stay free.
-    pub(super) fn is_short_of_room(&self) -> bool {
-        let needed = self.options.min_free.saturating_add(self.options.segment_bytes);
-        self.check_accepting().is_ok() && self.seen.lock().free_bytes.is_some_and(|free| free < needed)
-    }
-
     /// Fills the spare segment, if there is none and messages are accepted. False if it could not be.
     pub(super) fn fill_spare(&self) -> bool {
         let filled = self.check_accepting().is_ok().then(|| self.spare.fill(self.options.min_free));

@@ -17,7 +17,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// How often room and retention are looked after.
 const KEEPING: Duration = Duration::from_secs(1);
 
-/// The same while messages are accepted and take the last of the room.
+/// The same while messages are accepted and there is no room for another segment: they take the last of what there is.
 const KEEPING_CLOSELY: Duration = Duration::from_millis(50);
 
 /// The threads of an engine. They end when this is dropped.
@@ -134,8 +134,15 @@ fn index(core: &Core) {
 fn keep(core: &Core) {
     while !core.stopping.load(Ordering::Acquire) && !core.has_failed() {
         core.keep_house();
-        let next = Instant::now() + if core.is_short_of_room() { KEEPING_CLOSELY } else { KEEPING };
-        while Instant::now() < next && core.spare.wait_until_due(next) && core.fill_spare() {}
+        let mut next = Instant::now() + KEEPING;
+        while Instant::now() < next && core.spare.wait_until_due(next) {
+            if !core.fill_spare() {
+                if core.check_accepting().is_ok() {
+                    next = next.min(Instant::now() + KEEPING_CLOSELY);
+                }
+                break;
+            }
+        }
         core.spare.rest(next);
     }
 }
