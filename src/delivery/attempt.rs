@@ -5,12 +5,13 @@ use super::answer::{Report, excerpt};
 use super::bot;
 use super::lanes::{Start, Terms};
 use super::verdict::Verdict;
+use super::webhooks::Webhooks;
 use crate::channels::Channels;
 use crate::pb;
 use crate::pb::store::{Attempt, DeliveryState, Endpoint};
 use crate::pb::{BotFormat, DeliveryOrder};
 use crate::store::{self, Delivery, DeliveryName, Store, Stored, Wanted, accepted_at, message_of};
-use crate::webhook::{Client, Failure, Id, Post, Secret, TraceParent, Url};
+use crate::webhook::{Client, Failure, Id, Post, TraceParent};
 use crate::wire;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost_types::Timestamp;
@@ -24,9 +25,6 @@ const TYPING_LASTS: Duration = Duration::from_secs(5);
 /// Tells a receiver that earlier messages may have come before this one although they were sent later.
 const LATE: HeaderName = HeaderName::from_static("cim-late");
 
-/// Where an address without a path leads.
-const PATH: &str = "/message/receive";
-
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What attempts need.
@@ -35,6 +33,7 @@ pub(super) struct Sender {
     pub(super) store: Arc<dyn Store>,
     pub(super) channels: Channels,
     pub(super) client: Client,
+    pub(super) webhooks: Webhooks,
     pub(super) settings: Settings,
 }
 
@@ -130,14 +129,14 @@ impl Sender {
             decided.attempt.failure = "it is too old to be of use".into();
             return decided;
         }
-        let Some((channel, endpoint)) = channel.and_then(|channel| Some((channel, endpoint(channel, start.key.endpoint)?)))
-        else {
+        let webhook = channel.and_then(|channel| Some((channel, self.webhooks.of(channel, &start.key)?)));
+        let Some((channel, webhook)) = webhook else {
             decided.attempt.failure = "its channel has no such webhook any more".into();
             decided.report.reason_code = Some("404".into());
             decided.report.text = Some(decided.attempt.failure.clone());
             return decided;
         };
-        let Ok(url) = Url::parse(&endpoint.uri) else {
+        let Some(url) = &webhook.url else {
             decided.verdict = Verdict::EndpointFailed { retry_after: None };
             decided.attempt.failure = "its address cannot be read".into();
             return decided;
@@ -152,15 +151,13 @@ impl Sender {
         if start.delivery.progress.state == DeliveryState::Parked {
             headers.insert(LATE, HeaderValue::from_static("true"));
         }
-        let secrets = secrets(endpoint);
         let timeout = if once { Some(TYPING_LASTS) } else { timeout(channel) };
-        let url = url.or_path(PATH);
         let post = Post {
-            url: &url,
+            url,
             id: &id,
             content_type: JSON,
             body: body.into(),
-            secrets: &secrets,
+            secrets: &webhook.secrets,
             trace: TraceParent::new(),
             headers,
             timeout,
@@ -207,25 +204,10 @@ pub(super) fn age_at(since: Option<Timestamp>, now: &Timestamp) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// A webhook of a channel.
-pub(super) fn endpoint(channel: &pb::Channel, which: Endpoint) -> Option<&pb::Endpoint> {
-    match which {
-        Endpoint::Connector => channel.connector.as_ref(),
-        Endpoint::Bot => channel.bot.as_ref()?.endpoint.as_ref(),
-        Endpoint::Unspecified => None,
-    }
-}
-
 /// How long a channel's webhooks may take, where it says so itself.
 pub(super) fn timeout(channel: &pb::Channel) -> Option<Duration> {
     let timeout = channel.delivery.as_ref()?.timeout?;
     Duration::try_from(timeout).ok()
-}
-
-/// The secrets of an endpoint, which were checked when it was registered.
-pub(super) fn secrets(endpoint: &pb::Endpoint) -> Vec<Secret> {
-    let secrets = endpoint.signing_secrets.iter().flat_map(|secrets| &secrets.secrets);
-    secrets.filter_map(|secret| Secret::parse(secret).ok()).collect()
 }
 
 fn status_of(failure: &Failure) -> Option<u16> {

@@ -4,9 +4,10 @@
 //! that, and nothing of it is kept: it is tried a few times while the process lives. Of a channel that changes meanwhile only the
 //! latest is told, and never two at a time, so that the connector ends with the latest.
 
-use super::attempt::{JSON, secrets, timeout};
+use super::attempt::{JSON, timeout};
 use super::schedule::Schedule;
 use super::verdict::Verdict;
+use super::webhooks::secrets;
 use crate::channels::{Channels, Snapshot};
 use crate::pb;
 use crate::webhook::{Answer, Client, Failure, Id, Post, TraceParent, Url};

@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::attempt::{Sender, endpoint};
+use super::attempt::Sender;
 use super::attempts::{Attempts, PATIENCE};
 use super::census::Census;
 use super::desk::{Desk, Ruling};
@@ -12,6 +12,7 @@ use super::lanes::{EndpointKey, Lanes, Prospect};
 use super::overdue::Overdue;
 use super::record::Record;
 use super::recorder::Recorder;
+use super::webhooks::{Webhooks, endpoint};
 use super::{Settings, ended};
 use crate::channels::{Channels, Snapshot};
 use crate::message::Limits;
@@ -79,7 +80,7 @@ impl Dispatcher {
             );
         }
         let lanes = Lanes::new(settings.rules()).holding(held_before);
-        let sender = Arc::new(Sender { store, channels, client, settings });
+        let sender = Arc::new(Sender { store, channels, client, webhooks: Webhooks::default(), settings });
         let metrics = Arc::<metrics::Delivery>::default();
         let (records, to_write) = mpsc::unbounded_channel();
         let (done, written) = mpsc::unbounded_channel();

@@ -28,6 +28,7 @@ mod record;
 mod recorder;
 mod schedule;
 mod verdict;
+mod webhooks;
 
 pub use census::Census;
 pub use configurations::Configurations;

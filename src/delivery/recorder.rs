@@ -11,7 +11,7 @@ use crate::metrics;
 use crate::outcomes::Waiters;
 use crate::pb;
 use crate::pb::store::DeliveryState;
-use crate::store::{self, AppendError, Facts};
+use crate::store::{self, AppendError, Facts, Frame};
 use crate::violation::Violations;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,15 +75,23 @@ impl Recorder {
         let this = Arc::new(self);
         let mut come = Vec::with_capacity(AT_ONCE);
         let mut writes = JoinSet::new();
+        // Of writes that are done: memory that is new costs more than to use it again.
+        let mut buffers = Vec::new();
         loop {
             tokio::select! {
                 biased;
-                Some(written) = writes.join_next() => ended(written),
+                Some(written) = writes.join_next() => {
+                    let buffer = ended(written);
+                    if buffers.len() < WRITES {
+                        buffers.push(buffer);
+                    }
+                }
                 count = records.recv_many(&mut come, AT_ONCE), if writes.len() < WRITES => {
                     if count == 0 {
                         break;
                     }
-                    let mut steps: Vec<_> = come.drain(..).map(|record| this.prepare(record)).collect();
+                    let mut steps = buffers.pop().unwrap_or_else(|| Vec::with_capacity(AT_ONCE));
+                    steps.extend(come.drain(..).map(|record| this.prepare(record)));
                     if !steps.iter().any(|prepared| prepared.answered) && steps.len() < AT_ONCE {
                         sleep(GATHERING).await;
                         while steps.len() < AT_ONCE
@@ -103,7 +111,7 @@ impl Recorder {
             }
         }
         while let Some(written) = writes.join_next().await {
-            ended(written);
+            let _buffer = ended(written);
         }
     }
 
@@ -118,22 +126,19 @@ impl Recorder {
         Prepared { record, answered, answers }
     }
 
-    /// Gives steps their place in the log.
+    /// Gives steps their place in the log. What a bot answers is of the last one.
     async fn stage(&self, steps: &[Prepared]) -> Staged {
         loop {
             let mut open = Vec::with_capacity(steps.len());
             let snapshot = self.sender.channels.snapshot();
             // Made before, because nobody else can append while the frame is made.
-            let entries: Vec<_> = steps.iter().map(|step| step.record.entry(step.answered, &snapshot)).collect();
+            let mut frame: Frame = steps.iter().map(|step| step.record.entry(step.answered, &snapshot)).collect();
             let make = |facts: &dyn Facts| {
-                let mut frame = Vec::with_capacity(steps.len());
-                for (Prepared { record, answers, .. }, entry) in steps.iter().zip(entries) {
-                    let is_open = facts.is_open(record.id);
-                    open.push(is_open);
-                    if is_open {
-                        frame.push(entry);
-                        record.answer(&mut frame, answers, facts, &snapshot);
-                    }
+                open.extend(steps.iter().map(|step| facts.is_open(step.record.id)));
+                let mut are_open = open.iter();
+                frame.retain(|_| are_open.next() == Some(&true));
+                if let (Some(Prepared { record, answers, .. }), Some(true)) = (steps.last(), open.last()) {
+                    record.answer(&mut frame, answers, facts, &snapshot);
                 }
                 if frame.is_empty() { Err(Violations::default()) } else { Ok(frame) }
             };
@@ -148,8 +153,8 @@ impl Recorder {
         }
     }
 
-    /// Waits until steps are durable, and tells who waits for them.
-    async fn finish(self: Arc<Self>, steps: Vec<Prepared>, mut staged: Staged) {
+    /// Waits until steps are durable, and tells who waits for them. Returns what they were in, empty.
+    async fn finish(self: Arc<Self>, mut steps: Vec<Prepared>, mut staged: Staged) -> Vec<Prepared> {
         while let Some(frame) = staged.frame.take()
             && let Err(error) = frame.durable().await
         {
@@ -161,6 +166,8 @@ impl Recorder {
             self.tell(record, is_durable);
         }
         let _nobody_counts = self.done.send(steps.len());
+        steps.clear();
+        steps
     }
 
     /// The store cannot write at the moment: it is asked again a little later.

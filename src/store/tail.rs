@@ -316,6 +316,17 @@ impl Tail {
         self.blocks.partition_point(|block| block.end <= last.next())
     }
 
+    /// Blocks from the one that holds `position` on, at most so many; none if it is not known here.
+    pub(super) fn blocks_from(&self, position: Position, most: usize) -> Vec<Block> {
+        let from = self.blocks.partition_point(|block| block.end <= position);
+        let mut found: Vec<_> = self.blocks.range(from..).take(most).cloned().collect();
+        if found.len() < most {
+            found.extend(self.open_block().filter(|block| block.end > position));
+        }
+        // They follow each other: only the first of all may be too late for it.
+        if found.first().is_some_and(|block| block.first <= position) { found } else { Vec::new() }
+    }
+
     /// The block that is not complete yet.
     pub(super) fn open_block(&self) -> Option<Block> {
         self.builder.open()

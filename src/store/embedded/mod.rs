@@ -86,10 +86,7 @@ impl Store for Embedded {
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
-        if let Some(known) = self.core.entry_in_memory(position) {
-            return Ok(known);
-        }
-        self.core.apart(move |core| core.entry(position)).await
+        self.core.entry_or_apart(position).await
     }
 
     async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {

@@ -80,7 +80,7 @@ impl Core {
         let mut filling = Filling { page, filter, bytes: 0, scan: Scan { entries: Vec::new(), reached: after } };
         let mut looked_through = 0;
         loop {
-            let (durable, blocks) = self.blocks_from(filling.scan.reached.next())?;
+            let (durable, blocks) = self.blocks_from(filling.scan.reached.next(), BLOCKS)?;
             if blocks.is_empty() {
                 return Ok(filling.scan);
             }
@@ -122,7 +122,7 @@ impl Core {
         block: &Block,
         visit: impl FnMut(log::Record<'_>) -> Result<ControlFlow<()>, LogError>,
     ) -> Result<ControlFlow<()>, Error> {
-        let read = WholeBlock::read(&self.segments, block).and_then(|whole| whole.each(visit));
+        let read = WholeBlock::read(&self.segments, block, Vec::new()).and_then(|whole| whole.each(visit));
         read.map_err(|error| self.unreadable(block.first, &error))
     }
 
@@ -136,8 +136,8 @@ impl Core {
         Error::Unavailable { cause: error.to_string() }
     }
 
-    /// The durable position, and blocks from the one that holds `position` on, as far as they are durable; none if it is not.
-    fn blocks_from(&self, position: Position) -> Result<(Position, Vec<Block>), Error> {
+    /// The durable position, and at most so many blocks from the one that holds `position` on; none if it is not durable.
+    fn blocks_from(&self, position: Position, most: usize) -> Result<(Position, Vec<Block>), Error> {
         // Twice at most: what left the tail in between is in the index.
         loop {
             let (durable, in_tail) = {
@@ -145,14 +145,12 @@ impl Core {
                 if position > tail.durable {
                     return Ok((tail.durable, Vec::new()));
                 }
-                let reaches = tail.blocks.front().or(tail.open_block().as_ref()).is_some_and(|block| block.first <= position);
-                let blocks = tail.blocks.iter().cloned().chain(tail.open_block()).filter(|block| block.end > position);
-                (tail.durable, if reaches { blocks.take(BLOCKS).collect() } else { Vec::new() })
+                (tail.durable, tail.blocks_from(position, most))
             };
             if !in_tail.is_empty() {
                 return Ok((durable, in_tail));
             }
-            let found = self.lookup(|lookup| lookup.blocks_from(position, BLOCKS))?;
+            let found = self.lookup(|lookup| lookup.blocks_from(position, most))?;
             if found.first().is_some_and(|block| block.first <= position) {
                 return Ok((durable, found));
             }
@@ -165,8 +163,21 @@ impl Core {
         self.index.lookup().and_then(|lookup| find(&lookup)).map_err(unavailable)
     }
 
+    /// The entry at `position`, if it is durable and kept. Only who finds it nowhere in memory has a thread wait for the disk.
+    pub(super) async fn entry_or_apart(self: &Arc<Self>, position: Position) -> Result<Option<Stored>, Error> {
+        if let Some(known) = self.entry_in_memory(position) {
+            return Ok(known);
+        }
+        // Many want a neighbour of it at the same time: one reads, the others find what it has read.
+        let _reading = self.shelf.reading(position).await;
+        if let Some(known) = self.entry_in_memory(position) {
+            return Ok(known);
+        }
+        self.apart(move |core| core.read_entry(position)).await
+    }
+
     /// As [`Self::entry`], as far as can be told from what is in memory: none where the disk has to be asked.
-    pub(super) fn entry_in_memory(&self, position: Position) -> Option<Option<Stored>> {
+    fn entry_in_memory(&self, position: Position) -> Option<Option<Stored>> {
         // Before the tail, which others change meanwhile. What is wrong with it is told by who asks the disk.
         let on_shelf = self.shelf.holding(position).and_then(|block| block.entry(position).ok().flatten());
         if on_shelf.is_some() {
@@ -181,17 +192,14 @@ impl Core {
 
     /// The entry at `position`, if it is durable and kept.
     pub(super) fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
-        if let Some(known) = self.entry_in_memory(position) {
-            return Ok(known);
-        }
-        let (_, blocks) = self.blocks_from(position)?;
+        self.entry_in_memory(position).map_or_else(|| self.read_entry(position), Ok)
+    }
+
+    /// As [`Self::entry`], from the log.
+    fn read_entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        let (_, blocks) = self.blocks_from(position, 1)?;
         let Some(block) = blocks.first() else { return Ok(None) };
-        let _reading = self.shelf.reading(block.first);
-        // Others may have read it meanwhile.
-        if let Some(known) = self.entry_in_memory(position) {
-            return Ok(known);
-        }
-        let read = WholeBlock::read(&self.segments, block).and_then(|whole| {
+        let read = WholeBlock::read(&self.segments, block, self.shelf.buffer()).and_then(|whole| {
             let found = whole.entry(position)?;
             self.shelf.keep(Arc::new(whole));
             Ok(found)

@@ -5,18 +5,25 @@ use super::core::damaged;
 use crate::pb::store::Entry;
 use crate::store::log::{self, BatchHeader, Block, LogError, Malformed, Place, Record, Segments};
 use crate::store::{Position, Stored};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
+use tokio::sync::{Mutex as Turns, MutexGuard as Turn};
 
 /// Most bytes of blocks that are kept; the one that was read last is, whatever its size.
 const KEPT: usize = 8 << 20;
 
-/// Most blocks that are read at a time.
+/// Most blocks that are read at a time for deliveries and the like.
 const READING: usize = 16;
+
+/// Positions next to each other of which one reader at a time reads: as many as a block may well have.
+const NEIGHBOURS: u64 = 1024;
+
+/// Largest buffer that is kept for the next block: few are larger.
+const BUFFER: usize = 2 << 20;
 
 /// A block that was read. Every batch of it is whole.
 pub(super) struct WholeBlock {
@@ -37,12 +44,13 @@ struct Batch {
 }
 
 impl WholeBlock {
-    pub(super) fn read(segments: &Segments, block: &Block) -> Result<Self, LogError> {
+    /// Reads a block, into a buffer that is no longer needed.
+    pub(super) fn read(segments: &Segments, block: &Block, mut bytes: Vec<u8>) -> Result<Self, LogError> {
         let Block { first, end, place, length, .. } = *block;
         let failed = |action| move |cause: io::Error| LogError::Io { file: log::name_of(place.segment), action, cause };
         let file = segments.open(place.segment).map_err(failed("opened"))?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let bytes = log::bytes(&*file, place.offset, length).map_err(failed("read"))?;
+        log::read_into(&mut bytes, &*file, place.offset, length).map_err(failed("read"))?;
         if bytes.len() < length {
             // Else what is cut off would be passed over.
             return Err(damaged(place, Malformed::Short));
@@ -109,8 +117,8 @@ impl fmt::Debug for WholeBlock {
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     places: Mutex<Places>,
-    /// By the blocks that are being read.
-    reading: [Mutex<()>; READING],
+    /// By the positions that are being read.
+    reading: [Turns<()>; READING],
 }
 
 #[derive(Debug, Default)]
@@ -119,36 +127,54 @@ struct Places {
     blocks: VecDeque<Arc<WholeBlock>>,
     /// Nothing before it is on the shelf, nor will be.
     oldest: Position,
+    /// Of a block that has gone: memory that is new costs more than to read into it.
+    buffer: Vec<u8>,
+}
+
+impl Places {
+    /// Drops the blocks from this place on.
+    fn truncate(&mut self, fit: usize) {
+        for block in self.blocks.drain(fit..) {
+            if let Some(block) = Arc::into_inner(block).filter(|block| block.bytes.capacity() <= BUFFER) {
+                self.buffer = block.bytes;
+            }
+        }
+    }
 }
 
 impl Shelf {
     /// The block that holds `position`, if it is kept.
     pub(super) fn holding(&self, position: Position) -> Option<Arc<WholeBlock>> {
-        let Places { blocks, oldest } = &mut *self.places.lock();
+        let Places { blocks, oldest, .. } = &mut *self.places.lock();
         let at = blocks.iter().position(|block| block.holds(position)).filter(|_| position >= *oldest)?;
         let block = blocks.remove(at)?;
         blocks.push_front(block.clone());
         Some(block)
     }
 
-    /// The right to read the block that begins with `first`. Who has waited for it may find the block on the shelf: many want the same one
-    /// at once, when deliveries that wait come to it.
-    pub(super) fn reading(&self, first: Position) -> MutexGuard<'_, ()> {
-        self.reading[(first.0 % READING as u64) as usize].lock()
+    /// The right to read the entry at `position`. Who has waited for it may find the block on the shelf: many want the same one at once,
+    /// when deliveries that wait come to it.
+    pub(super) async fn reading(&self, position: Position) -> Turn<'_, ()> {
+        self.reading[(position.0 / NEIGHBOURS % READING as u64) as usize].lock().await
+    }
+
+    /// A buffer to read the next block into.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        std::mem::take(&mut self.places.lock().buffer)
     }
 
     /// Keeps a block for a while. One that was read before, when it was not complete, goes.
     pub(super) fn keep(&self, block: Arc<WholeBlock>) {
-        let Places { blocks, .. } = &mut *self.places.lock();
-        blocks.retain(|kept| kept.first != block.first);
-        blocks.push_front(block);
+        let mut places = self.places.lock();
+        places.blocks.retain(|kept| kept.first != block.first);
+        places.blocks.push_front(block);
         let mut bytes = 0;
-        let fit = blocks.iter().take_while(|block| {
+        let fit = places.blocks.iter().take_while(|block| {
             bytes += block.bytes.len();
             bytes <= KEPT
         });
         let fit = fit.count().max(1);
-        blocks.truncate(fit);
+        places.truncate(fit);
     }
 
     /// What is before `oldest` is kept no longer.

@@ -26,7 +26,7 @@ pub(crate) use format::{
     starts,
 };
 pub(crate) use recovery::{Known, Opened, open, replay};
-pub(crate) use segment::{Buffer, Look, Segments, bytes, look, name_of, position_of};
+pub(crate) use segment::{Buffer, Look, Segments, look, name_of, position_of, read_into};
 pub(crate) use spare::Spare;
 pub(crate) use survey::{Expected, Piece, Survey, Surveyed, headers, survey};
 pub(crate) use writer::{Place, WriteError, Writer};

@@ -116,17 +116,10 @@ impl Buffer {
     }
 }
 
-/// `length` bytes of `file` from `offset` on; fewer where it ends.
-pub(crate) fn bytes(file: &dyn File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    read_into(&mut bytes, file, offset, length)?;
-    Ok(bytes)
-}
-
-fn read_into(bytes: &mut Vec<u8>, file: &dyn File, offset: u64, length: usize) -> io::Result<()> {
+/// Puts `length` bytes of `file` from `offset` on in the place of `bytes`; fewer where it ends.
+pub(crate) fn read_into(bytes: &mut Vec<u8>, file: &dyn File, offset: u64, length: usize) -> io::Result<()> {
     // A length that a damaged header claims must not make us ask for more memory than the file has bytes.
     let left = usize::try_from(file.len()?.saturating_sub(offset)).unwrap_or(usize::MAX);
-    bytes.clear();
     bytes.resize(length.min(left), 0);
     let read = read_full(file, bytes, offset)?;
     bytes.truncate(read);
