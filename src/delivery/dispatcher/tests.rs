@@ -1,12 +1,13 @@
 use super::*;
 use crate::delivery::attempt::{End, Ended};
+use crate::message::is_notification;
 use crate::outcomes::Patience;
 use crate::pb::store::{self, DeliveryState, Endpoint, Entry};
 use crate::pb::{self, DeliveryStatus};
 use crate::samples;
 use crate::store::double::Double;
 use crate::store::memory::Memory;
-use crate::store::{AppendError, Claim, Position, Stage, Staged, Stored};
+use crate::store::{AppendError, Claim, Position, Stage, Staged, Stored, message_of};
 use crate::violation::Violations;
 use crate::webhook;
 use async_trait::async_trait;
@@ -141,6 +142,9 @@ async fn an_outcome_that_cannot_be_stored_at_once_is_stored_later_and_nobody_is_
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     let open = store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found;
     assert!(open.iter().all(|delivery| delivery.id.planned_at != stored.position), "{open:?}");
+    let told = store.entry(store.span().end).await.expect("can be read").expect("is there");
+    assert_eq!(told.entry.about, stored.position.0);
+    assert!(message_of(&told.entry).is_some_and(is_notification), "{told:?}");
 }
 
 /// Appends an entry; its position.

@@ -216,6 +216,20 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_block_that_has_gone_is_used_again_unless_somebody_reads_it_or_it_is_large() {
+        let gone = |bytes: usize, reads: bool| {
+            let shelf = Shelf::default();
+            shelf.keep(block(0, 1, bytes));
+            let _reads = shelf.holding(Position(0)).filter(|_| reads);
+            shelf.keep(block(1, 2, KEPT));
+            (shelf.buffer().capacity(), shelf.buffer().capacity())
+        };
+        assert_eq!(gone(BUFFER, false), (BUFFER, 0));
+        assert_eq!(gone(BUFFER, true), (0, 0));
+        assert_eq!(gone(BUFFER + 1, false), (0, 0));
+    }
+
+    #[test]
     fn what_is_let_go_is_not_held_even_if_it_was_being_read() {
         let shelf = Shelf::default();
         shelf.keep(block(0, 2, 10));
