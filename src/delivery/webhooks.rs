@@ -29,7 +29,7 @@ pub(super) struct Webhooks(RwLock<HashMap<EndpointKey, Arc<Webhook>>>);
 impl Webhooks {
     /// A webhook of this channel; none if it has no such webhook.
     pub(super) fn of(&self, channel: &Arc<pb::Channel>, key: &EndpointKey) -> Option<Arc<Webhook>> {
-        // What is known of a channel is not of another that came later: the pointer keeps its place.
+        // A channel that has changed is another one in memory, and what is weak keeps the place of the former.
         let known = self.0.read().get(key).filter(|known| known.of.as_ptr() == Arc::as_ptr(channel)).cloned();
         known.or_else(|| self.read(channel, key))
     }
