@@ -309,6 +309,7 @@ impl Dispatcher {
     }
 
     fn channels_changed(&mut self, snapshot: &Snapshot) {
+        self.sender.webhooks.keep(snapshot);
         let now = Instant::now();
         let mut lanes = self.attempts.lanes();
         let keys: Vec<_> = lanes.endpoints().cloned().collect();

@@ -1,6 +1,7 @@
 //! Webhooks as they are called: their addresses and secrets are read when they change, not for every attempt.
 
 use super::lanes::EndpointKey;
+use crate::channels::Snapshot;
 use crate::pb;
 use crate::pb::store::Endpoint;
 use crate::webhook::{Secret, Url};
@@ -22,6 +23,13 @@ pub(super) struct Webhook {
     pub(super) secrets: Vec<Secret>,
 }
 
+impl Webhook {
+    /// True if it was read of this channel. One that has changed is another in memory: what is weak keeps the place of the former.
+    fn is_of(&self, channel: &Arc<pb::Channel>) -> bool {
+        self.of.as_ptr() == Arc::as_ptr(channel)
+    }
+}
+
 /// The webhooks that were called.
 #[derive(Debug, Default)]
 pub(super) struct Webhooks(RwLock<HashMap<EndpointKey, Arc<Webhook>>>);
@@ -29,8 +37,7 @@ pub(super) struct Webhooks(RwLock<HashMap<EndpointKey, Arc<Webhook>>>);
 impl Webhooks {
     /// A webhook of this channel; none if it has no such webhook.
     pub(super) fn of(&self, channel: &Arc<pb::Channel>, key: &EndpointKey) -> Option<Arc<Webhook>> {
-        // A channel that has changed is another one in memory, and what is weak keeps the place of the former.
-        let known = self.0.read().get(key).filter(|known| known.of.as_ptr() == Arc::as_ptr(channel)).cloned();
+        let known = self.0.read().get(key).filter(|known| known.is_of(channel)).cloned();
         known.or_else(|| self.read(channel, key))
     }
 
@@ -38,10 +45,15 @@ impl Webhooks {
         let endpoint = endpoint(channel, key.endpoint)?;
         let url = Url::parse(&endpoint.uri).ok().map(|url| url.or_path(PATH));
         let webhook = Arc::new(Webhook { of: Arc::downgrade(channel), url, secrets: secrets(endpoint) });
-        let mut webhooks = self.0.write();
-        webhooks.retain(|_, webhook| webhook.of.strong_count() > 0);
-        webhooks.insert(key.clone(), webhook.clone());
+        self.0.write().insert(key.clone(), webhook.clone());
         Some(webhook)
+    }
+
+    /// Keeps those of these channels alone.
+    pub(super) fn keep(&self, channels: &Snapshot) {
+        let is_kept =
+            |key: &EndpointKey, webhook: &Webhook| channels.by_id(&key.channel_id).is_some_and(|now| webhook.is_of(now));
+        self.0.write().retain(|key, webhook| is_kept(key, webhook));
     }
 }
 
@@ -87,12 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_channels_that_have_gone_goes_with_the_next_that_is_read() {
+    fn what_is_known_of_channels_that_have_gone_goes_when_the_registry_has_changed() {
         let webhooks = Webhooks::default();
         webhooks.of(&channel("http://a"), &key());
         let other = EndpointKey { channel_id: "help".into(), ..key() };
-        let kept = channel("http://b");
-        webhooks.of(&kept, &other);
+        let kept = pb::Channel { id: "help".into(), ..pb::Channel::clone(&channel("http://b")) };
+        let channels = Snapshot::of([kept]);
+        webhooks.of(channels.by_id("help").expect("it is there"), &other);
+        webhooks.keep(&channels);
         assert_eq!(webhooks.0.read().keys().cloned().collect::<Vec<_>>(), [other]);
     }
 

@@ -161,14 +161,10 @@ impl Tail {
 
     /// True if another frame can be staged. If the young generation is full it becomes the old one, if there is none.
     pub(super) fn has_room(&mut self) -> bool {
-        if self.is_full() && self.old.is_none() {
+        if self.young_is_full() && self.old.is_none() {
             self.freeze();
         }
-        !self.is_full() && self.staged_bytes < self.bounds.staged_bytes
-    }
-
-    fn is_full(&self) -> bool {
-        self.young_has(1)
+        !self.young_is_full() && self.staged_bytes < self.bounds.staged_bytes
     }
 
     /// True if the young generation has one of so many parts of all it may have.
@@ -253,7 +249,7 @@ impl Tail {
 
     /// True if the young generation has all it may have.
     pub(super) fn young_is_full(&self) -> bool {
-        self.is_full()
+        self.young_has(1)
     }
 
     /// True if the young generation has half of all it may have.

@@ -315,11 +315,10 @@ impl Core {
         if after >= end {
             return Ok(());
         }
-        let known = tail.blocks.iter().rev().find(|block| block.first <= after.next()).map(|block| (block.place, block.first));
-        let open = tail.open_block().filter(|block| block.first <= after.next()).map(|block| (block.place, block.first));
+        let known = tail.blocks_from(after.next(), 1).pop();
         let indexed = || self.index.lookup().and_then(|lookup| lookup.block_of(after.next())).ok().flatten();
         let first = || self.segments.firsts().first().map(|segment| (Place::start_of(*segment), *segment));
-        let Some(from) = open.or(known).or_else(|| indexed().map(|block| (block.place, block.first))).or_else(first) else {
+        let Some(from) = known.or_else(indexed).map(|block| (block.place, block.first)).or_else(first) else {
             return Ok(());
         };
         log::replay(&self.segments, from, end.next(), |place, header, bytes| {

@@ -329,8 +329,9 @@ impl Core {
         };
         let in_tail = {
             let tail = self.tail.lock();
-            let blocks = tail.blocks.iter().cloned().chain(tail.open_block());
-            blocks.rev().find(|block| block.accepted_at < time)
+            let is_older = |block: &Block| block.accepted_at < time;
+            let complete = || tail.blocks.iter().rev().find(|block| is_older(block)).cloned();
+            tail.open_block().filter(is_older).or_else(complete)
         };
         let block = match in_tail {
             Some(block) => Some(block),

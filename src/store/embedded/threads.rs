@@ -134,15 +134,9 @@ fn index(core: &Core) {
 fn keep(core: &Core) {
     while !core.stopping.load(Ordering::Acquire) && !core.has_failed() {
         core.keep_house();
-        let mut next = Instant::now() + KEEPING;
-        while Instant::now() < next && core.spare.wait_until_due(next) {
-            if !core.fill_spare() {
-                if core.check_accepting().is_ok() {
-                    next = next.min(Instant::now() + KEEPING_CLOSELY);
-                }
-                break;
-            }
-        }
-        core.spare.rest(next);
+        let next = Instant::now() + KEEPING;
+        while Instant::now() < next && core.spare.wait_until_due(next) && core.fill_spare() {}
+        let has_no_room = !core.spare.is_ready() && core.check_accepting().is_ok();
+        core.spare.rest(if has_no_room { next.min(Instant::now() + KEEPING_CLOSELY) } else { next });
     }
 }

@@ -50,7 +50,8 @@ impl Spare {
         spare
     }
 
-    pub(super) fn is_ready(&self) -> bool {
+    /// True if it can be taken.
+    pub(crate) fn is_ready(&self) -> bool {
         self.state.lock().ready.is_some()
     }
 
