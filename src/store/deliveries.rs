@@ -7,6 +7,7 @@
 use super::clock;
 use super::facts::Latest;
 use super::hash::HashKey;
+use super::pauses::Pauses;
 use super::{Position, Stored};
 use crate::pb::store as pb;
 use crate::pb::store::{CarriedDelivery, DeliveryState, DeliveryStep, Endpoint, Entry};
@@ -299,26 +300,37 @@ impl Told {
         (self.planned.get(&id), self.steps.get(&id).map(|latest| latest.fact))
     }
 
-    /// What is planned here after `after`, as far as `wanted` can want it.
-    pub(super) fn planned_after(&self, after: DeliveryId, wanted: Wanted) -> Box<dyn Iterator<Item = (DeliveryId, &Plan)> + '_> {
+    /// What may be wanted after `after`, and whether it is, as far as is told here.
+    fn look_after(&self, after: DeliveryId, wanted: Wanted) -> Box<dyn Iterator<Item = (DeliveryId, bool)> + '_> {
+        let from = (Bound::Excluded(after), Bound::Unbounded);
+        let is_open = |step: Option<&Latest<Progress>>| step.is_none_or(|latest| latest.fact.is_open());
         match wanted {
-            Wanted::Open | Wanted::Dead => {
-                let planned = self.planned.range((Bound::Excluded(after), Bound::Unbounded));
-                Box::new(planned.map(|(id, plan)| (*id, plan)))
+            Wanted::Open => {
+                // In step with each other: most are settled, and to look each up takes longer.
+                let mut steps = self.steps.range(from).peekable();
+                Box::new(self.planned.range(from).map(move |(id, _)| {
+                    while steps.next_if(|(earlier, _)| *earlier < id).is_some() {}
+                    (*id, is_open(steps.next_if(|(same, _)| *same == id).map(|(_, latest)| latest)))
+                }))
             }
             Wanted::Lane(lane) => {
-                let of_lane = self
-                    .lanes
-                    .range((Bound::Excluded((lane, after)), Bound::Included((lane, DeliveryId::last_of(Position(u64::MAX))))));
-                Box::new(of_lane.filter_map(|(_, id)| Some((*id, self.planned.get(id)?))))
+                let last = DeliveryId::last_of(Position(u64::MAX));
+                let of_lane = self.lanes.range((Bound::Excluded((lane, after)), Bound::Included((lane, last))));
+                Box::new(of_lane.map(move |(_, id)| (*id, is_open(self.steps.get(id)))))
+            }
+            // Whoever planned it.
+            Wanted::Dead => {
+                let steps = self.steps.range(from);
+                Box::new(steps.map(|(id, latest)| (*id, latest.fact.state == DeliveryState::Failed)))
             }
         }
     }
 
-    /// Deliveries after `after` that became dead letters here.
-    pub(super) fn died_after(&self, after: DeliveryId) -> impl Iterator<Item = DeliveryId> {
-        let steps = self.steps.range((Bound::Excluded(after), Bound::Unbounded));
-        steps.filter(|(_, latest)| latest.fact.state == DeliveryState::Failed).map(|(id, _)| *id)
+    pub(super) fn drop_slowly(self, pauses: &mut Pauses<'_>) {
+        let Self { planned, steps, lanes } = self;
+        pauses.drop_each(planned);
+        pauses.drop_each(steps);
+        pauses.drop_each(lanes);
     }
 
     /// Every delivery that is planned or told a step of here.
@@ -329,7 +341,7 @@ impl Told {
     }
 }
 
-/// Most plans that are looked at for one answer: most of them are settled.
+/// Most that is looked at of a stretch of the log for one answer: most of it is settled, and whoever appends waits meanwhile.
 const LOOKED_AT: usize = 4096;
 
 /// What is below the generations: the index, or nothing.
@@ -391,22 +403,24 @@ impl<B: Below> Stack<'_, B> {
         if below.len() >= limit {
             reached = below.last().map_or(reached, |delivery| delivery.id.min(reached));
         }
-        let mut ids: BTreeSet<_> = below.iter().map(|delivery| delivery.id).collect();
+        let mut ids: Vec<_> = below.iter().map(|delivery| delivery.id).collect();
         for told in self.above {
-            let mut looked_at = 0;
             let most = reached;
-            for (id, _) in told.planned_after(after, wanted).take_while(|(id, _)| *id <= most) {
-                ids.insert(id);
-                looked_at += 1;
-                if looked_at == LOOKED_AT {
-                    reached = reached.min(id);
+            let mut left = limit.max(1);
+            for (looked_at, (id, may_be)) in told.look_after(after, wanted).take_while(|(id, _)| *id <= most).enumerate() {
+                if may_be {
+                    ids.push(id);
+                    left -= 1;
+                }
+                if left == 0 || looked_at + 1 == LOOKED_AT {
+                    reached = id;
                     break;
                 }
             }
-            if wanted == Wanted::Dead {
-                ids.extend(told.died_after(after));
-            }
         }
+        // Stretches one after the other, each of them in order.
+        ids.sort();
+        ids.dedup();
         let mut found = Vec::new();
         for id in ids.into_iter().take_while(|id| *id <= reached) {
             if let Some(delivery) = self.delivery(id)?.filter(|delivery| wanted.wants(delivery)) {

@@ -4,6 +4,7 @@
 
 use super::deliveries::{Delivery, DeliveryId, Stack, Told};
 use super::hash::HashKey;
+use super::pauses::Pauses;
 use super::sequel::Sequel;
 use super::{Position, SessionFilter, Stored};
 use crate::pb;
@@ -459,6 +460,21 @@ impl State {
                 self.conversations.remove(&session.conversation_id);
             }
         }
+    }
+
+    /// Drops all facts, and calls `pause` now and then: it takes longer than a message may be late.
+    pub(super) fn drop_slowly(self, pause: &mut dyn FnMut()) {
+        let mut pauses = Pauses::new(pause);
+        let Self { key: _, sessions, of_key, of_address, of_customer, conversations, customers, ids, deliveries, sequel } = self;
+        pauses.drop_each(ids);
+        deliveries.drop_slowly(&mut pauses);
+        sequel.drop_slowly(&mut pauses);
+        pauses.drop_each(sessions);
+        pauses.drop_each(of_key);
+        pauses.drop_each(of_address);
+        pauses.drop_each(of_customer);
+        pauses.drop_each(conversations);
+        pauses.drop_each(customers);
     }
 
     /// Drops the oldest entry, and every fact that no younger entry tells.

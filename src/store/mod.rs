@@ -38,6 +38,7 @@ mod hash;
 mod index;
 mod log;
 pub mod memory;
+mod pauses;
 mod registry;
 mod sequel;
 mod sessions;

@@ -1,5 +1,6 @@
 //! What entries tell of earlier ones: what became of a message, and of its deliveries.
 
+use super::pauses::Pauses;
 use super::{Position, Stored};
 use std::collections::BTreeSet;
 
@@ -8,6 +9,10 @@ use std::collections::BTreeSet;
 pub(super) struct Sequel(BTreeSet<(Position, Position)>);
 
 impl Sequel {
+    pub(super) fn drop_slowly(self, pauses: &mut Pauses<'_>) {
+        pauses.drop_each(self.0);
+    }
+
     pub(super) fn apply(&mut self, stored: &Stored) {
         self.0.extend(pairs(stored));
     }

@@ -384,9 +384,11 @@ impl Core {
         let gone = self.tail.lock().indexed(blocks.len());
         self.room.notify_waiters();
         self.flushed.notify_all();
-        // Outside of the lock: it takes a while.
         drop(generation);
-        drop(gone);
+        // Nobody else has it, but for who looks into the tail just now.
+        if let Some(gone) = gone.and_then(Arc::into_inner) {
+            gone.state.drop_slowly(&mut || self.rest(&mut pace));
+        }
         true
     }
 

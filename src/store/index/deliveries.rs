@@ -1,10 +1,10 @@
 //! Deliveries that are not settled, and dead letters.
 
-use super::pauses::Pauses;
 use super::{IndexError, Lookup};
 use crate::pb::store::{DeliveryState, Endpoint};
 use crate::store::Position;
 use crate::store::deliveries::{Below, Delivery, DeliveryId, Progress, Told, Wanted};
+use crate::store::pauses::Pauses;
 use rusqlite::types::ToSql;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 

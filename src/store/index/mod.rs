@@ -7,7 +7,6 @@
 mod deliveries;
 mod ids;
 mod lookup;
-mod pauses;
 mod run;
 mod write;
 

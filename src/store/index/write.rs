@@ -1,12 +1,12 @@
 //! Taking the log in, and letting go of what is no longer kept.
 
 use super::ids;
-use super::pauses::Pauses;
 use super::run::Row;
 use super::{Index, IndexError, deliveries, position};
 use crate::pb;
 use crate::store::facts::{CustomerFacts, Latest, SessionFacts, SessionKey, State};
 use crate::store::log::Block;
+use crate::store::pauses::Pauses;
 use crate::store::{Position, clock};
 use prost::Message as _;
 use rusqlite::{Transaction, params};

@@ -21,4 +21,12 @@ impl<'p> Pauses<'p> {
             (self.pause)();
         }
     }
+
+    /// Drops rows one by one.
+    pub(super) fn drop_each<R>(&mut self, rows: impl IntoIterator<Item = R>) {
+        for row in rows {
+            drop(row);
+            self.after_row();
+        }
+    }
 }
