@@ -342,7 +342,7 @@ impl Told {
 }
 
 /// Most that is looked at of a stretch of the log for one answer: most of it is settled, and whoever appends waits meanwhile.
-const LOOKED_AT: usize = 4096;
+const LOOKED_AT: usize = 1024;
 
 /// What is below the generations: the index, or nothing.
 pub(super) trait Below {

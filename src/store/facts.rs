@@ -686,6 +686,23 @@ mod tests {
     }
 
     #[test]
+    fn whoever_drops_many_facts_may_pause_now_and_then() {
+        let mut life = Life::new();
+        let (mut state, mut position) = (State::default(), 0);
+        while position < 1000 {
+            for entry in life.frame() {
+                position += 1;
+                let stored = Stored { position: Position(position), entry: Arc::new(entry) };
+                state.apply(&stored);
+                life.learn(&[stored]);
+            }
+        }
+        let mut pauses = 0;
+        state.drop_slowly(&mut || pauses += 1);
+        assert!(pauses >= 1000 / 100, "{pauses}");
+    }
+
+    #[test]
     fn to_forget_the_oldest_leaves_what_the_others_tell() {
         let mut life = Life::new();
         let mut log = Vec::new();
