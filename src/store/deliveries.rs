@@ -455,6 +455,50 @@ mod tests {
     }
 
     #[test]
+    fn what_is_open_or_dead_among_many_that_are_settled_is_found_over_several_looks() {
+        let last = 3 * LOOKED_AT as u64;
+        let state_of = |position: u64| match position % 1000 {
+            0 => DeliveryState::Pending,
+            1 => DeliveryState::Failed,
+            _ => DeliveryState::Delivered,
+        };
+        // What was planned in one stretch is settled in the next, or in the same.
+        let (mut young, mut old) = (Told::default(), Told::default());
+        let connector = Endpoint::Connector.into();
+        for position in 1..=last {
+            let planned = pb::Delivery { channel_id: "c".into(), endpoint: connector, lane: 7, ..pb::Delivery::default() };
+            let entry = Entry { deliveries: vec![planned], ..Entry::default() };
+            old.apply(&Stored { position: Position(position), entry: entry.into() });
+            let step = DeliveryStep {
+                planned_at: position,
+                endpoint: connector,
+                state: state_of(position).into(),
+                ..DeliveryStep::default()
+            };
+            let entry = Entry { delivery_steps: vec![step], ..Entry::default() };
+            let told = if position % 2 == 0 { &mut young } else { &mut old };
+            told.apply(&Stored { position: Position(last + position), entry: entry.into() });
+        }
+        let all = |wanted| {
+            let (mut after, mut positions, mut looks) = (DeliveryId::NONE, Vec::new(), 0);
+            while after < DeliveryId::last_of(Position(2 * last)) {
+                let Ok(Deliveries { found, reached }) =
+                    Stack { above: &[&young, &old], below: &() }.deliveries(after, wanted, 512, Position(2 * last));
+                assert!(reached > after, "each look leads on");
+                positions.extend(found.iter().map(|delivery| delivery.id.planned_at.0));
+                after = reached;
+                looks += 1;
+            }
+            assert!(looks > 1, "{wanted:?} is found at once");
+            positions
+        };
+        let expected = |state| (1..=last).filter(|position| state_of(*position) == state).collect::<Vec<_>>();
+        assert_eq!(all(Wanted::Open), expected(DeliveryState::Pending));
+        assert_eq!(all(Wanted::Lane(7)), expected(DeliveryState::Pending));
+        assert_eq!(all(Wanted::Dead), expected(DeliveryState::Failed));
+    }
+
+    #[test]
     fn another_text_names_no_delivery() {
         for text in ["", "AQ", "0", "{}", "AgAAAAAAAAABAAAAAAAAAAEB", "AQAAAAAAAAABAAAAAAAAAAEJ"] {
             assert_eq!(text.parse::<DeliveryName>(), Err(NoDelivery), "{text}");
