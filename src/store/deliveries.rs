@@ -303,20 +303,13 @@ impl Told {
     /// What may be wanted after `after`, and whether it is, as far as is told here.
     fn look_after(&self, after: DeliveryId, wanted: Wanted) -> Box<dyn Iterator<Item = (DeliveryId, bool)> + '_> {
         let from = (Bound::Excluded(after), Bound::Unbounded);
-        let is_open = |step: Option<&Latest<Progress>>| step.is_none_or(|latest| latest.fact.is_open());
+        let is_open = |id: &DeliveryId| self.steps.get(id).is_none_or(|latest| latest.fact.is_open());
         match wanted {
-            Wanted::Open => {
-                // In step with each other: most are settled, and to look each up takes longer.
-                let mut steps = self.steps.range(from).peekable();
-                Box::new(self.planned.range(from).map(move |(id, _)| {
-                    while steps.next_if(|(earlier, _)| *earlier < id).is_some() {}
-                    (*id, is_open(steps.next_if(|(same, _)| *same == id).map(|(_, latest)| latest)))
-                }))
-            }
+            Wanted::Open => Box::new(self.planned.range(from).map(move |(id, _)| (*id, is_open(id)))),
             Wanted::Lane(lane) => {
                 let last = DeliveryId::last_of(Position(u64::MAX));
                 let of_lane = self.lanes.range((Bound::Excluded((lane, after)), Bound::Included((lane, last))));
-                Box::new(of_lane.map(move |(_, id)| (*id, is_open(self.steps.get(id)))))
+                Box::new(of_lane.map(move |(_, id)| (*id, is_open(id))))
             }
             // Whoever planned it.
             Wanted::Dead => {

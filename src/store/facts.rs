@@ -685,18 +685,23 @@ mod tests {
         assert_eq!(after(told(3, at(11), None)), at(11));
     }
 
-    #[test]
-    fn whoever_drops_many_facts_may_pause_now_and_then() {
+    /// So many entries of a life, or a few more.
+    fn lived(entries: usize) -> Vec<Stored> {
         let mut life = Life::new();
-        let (mut state, mut position) = (State::default(), 0);
-        while position < 1000 {
+        let mut log = Vec::new();
+        while log.len() < entries {
             for entry in life.frame() {
-                position += 1;
-                let stored = Stored { position: Position(position), entry: Arc::new(entry) };
-                state.apply(&stored);
-                life.learn(&[stored]);
+                log.push(Stored { position: Position(log.len() as u64 + 1), entry: Arc::new(entry) });
+                life.learn(&log[log.len() - 1..]);
             }
         }
+        log
+    }
+
+    #[test]
+    fn whoever_drops_many_facts_may_pause_now_and_then() {
+        let mut state = State::default();
+        lived(1000).iter().for_each(|stored| state.apply(stored));
         let mut pauses = 0;
         state.drop_slowly(&mut || pauses += 1);
         assert!(pauses >= 1000 / 100, "{pauses}");
@@ -704,14 +709,7 @@ mod tests {
 
     #[test]
     fn to_forget_the_oldest_leaves_what_the_others_tell() {
-        let mut life = Life::new();
-        let mut log = Vec::new();
-        while log.len() < 200 {
-            for entry in life.frame() {
-                log.push(Stored { position: Position(log.len() as u64 + 1), entry: Arc::new(entry) });
-                life.learn(&log[log.len() - 1..]);
-            }
-        }
+        let log = lived(200);
         let told_by = |kept: &[Stored]| {
             let mut state = State::default();
             kept.iter().for_each(|stored| state.apply(stored));
