@@ -20,12 +20,13 @@ use crate::customers;
 use crate::message;
 use crate::pb;
 use crate::pb::body::Kind;
-use crate::pb::store::{Entry, Session, Submission};
+use crate::pb::store::{Entry, Routing, Session, Submission};
 use crate::pb::{Audience, SenderType, SessionEndReason};
 use crate::receipts;
 use crate::store::{CustomerFacts, Facts, Frame, SessionKey};
 use crate::violation::{Reason, Violations};
 use crate::wire;
+use prost::Message as _;
 use prost_types::{Struct, Timestamp, Value, value};
 use std::sync::Arc;
 
@@ -351,17 +352,20 @@ fn fill(message: &mut pb::CimMessage, session: &Session, customer: CustomerFacts
 /// Notes what the client sent where the routed message now has something else.
 fn note_rerouting(submission: &mut Submission, sent: pb::Header, sent_numbers: wire::Exact, routed: &pb::CimMessage) {
     let Some(now) = &routed.header else { return };
-    submission.rerouted = sent.channel_session_id != now.channel_session_id
+    let is_rerouted = sent.channel_session_id != now.channel_session_id
         || sent.conversation_id != now.conversation_id
         || sent.channel_data != now.channel_data
         || sent.customer != now.customer;
-    if submission.rerouted {
-        submission.channel_session_id = sent.channel_session_id;
-        submission.conversation_id = sent.conversation_id;
-        submission.channel_data = sent.channel_data;
-        submission.customer = sent.customer;
-        submission.customer_exact_numbers = sent_numbers;
-    }
+    submission.routing = is_rerouted.then(|| {
+        let routing = Routing {
+            channel_session_id: sent.channel_session_id,
+            conversation_id: sent.conversation_id,
+            channel_data: sent.channel_data,
+            customer: sent.customer,
+            customer_exact_numbers: sent_numbers,
+        };
+        routing.encode_to_vec()
+    });
 }
 
 pub(crate) fn entry(message: pb::CimMessage, session: Option<Session>, submission: Option<Submission>) -> Entry {
@@ -389,23 +393,38 @@ pub(crate) fn is_notice(message: &pb::CimMessage) -> bool {
     of_session && sender.is_some_and(|sender| sender.id.as_deref() == Some(GATEWAY) && sender.r#type() == SenderType::System)
 }
 
-/// What the gateway says by itself about a routed message: it goes where that one is.
-pub(crate) fn by_gateway(about: &pb::CimMessage, body: pb::Body, at: Timestamp) -> pb::CimMessage {
+/// A copy of what [`by_gateway`] repeats of a message, and of what it is known by.
+pub(crate) fn gist(message: &pb::CimMessage) -> pb::CimMessage {
+    let header = message.header.as_ref().map(|header| pb::Header {
+        channel_data: header.channel_data.clone(),
+        channel_session_id: header.channel_session_id.clone(),
+        conversation_id: header.conversation_id.clone(),
+        customer: header.customer.clone(),
+        room_id: header.room_id.clone(),
+        provider_message_id: header.provider_message_id.clone(),
+        ..pb::Header::default()
+    });
+    let exact_numbers = crate::store::customer_numbers(&message.exact_numbers);
+    pb::CimMessage { id: message.id.clone(), header, exact_numbers, ..pb::CimMessage::default() }
+}
+
+/// What the gateway says by itself about a routed message, or about the [`gist`] of one: it goes where that one is.
+pub(crate) fn by_gateway(about: pb::CimMessage, body: pb::Body, at: Timestamp) -> pb::CimMessage {
     let sender = pb::Sender {
         id: Some(GATEWAY.into()),
         r#type: SenderType::System.into(),
         sender_name: Some(GATEWAY.into()),
         ..pb::Sender::default()
     };
-    let routed = about.header.as_ref();
+    let routed = about.header.unwrap_or_default();
     let header = pb::Header {
         sender: Some(sender),
-        channel_data: routed.and_then(|header| header.channel_data.clone()),
+        channel_data: routed.channel_data,
         timestamp: Some(at),
-        channel_session_id: routed.and_then(|header| header.channel_session_id.clone()),
-        conversation_id: routed.and_then(|header| header.conversation_id.clone()),
-        customer: routed.and_then(|header| header.customer.clone()),
-        room_id: routed.and_then(|header| header.room_id.clone()),
+        channel_session_id: routed.channel_session_id,
+        conversation_id: routed.conversation_id,
+        customer: routed.customer,
+        room_id: routed.room_id,
         ..pb::Header::default()
     };
     pb::CimMessage {
@@ -428,7 +447,7 @@ fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Tim
     let body = pb::Body { kind: Some(Kind::Notification(body)), ..pb::Body::default() };
     Entry {
         audiences: NOTICE_AUDIENCES.map(i32::from).to_vec(),
-        message: Some(by_gateway(cause, body, at).into()),
+        message: Some(by_gateway(gist(cause), body, at).into()),
         session: Some(session.clone()),
         ..Entry::default()
     }

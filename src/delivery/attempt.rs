@@ -71,7 +71,7 @@ pub(super) struct Decided {
 
 impl Sender {
     pub(super) async fn attempt(&self, start: Start) -> Ended {
-        let end = match self.message(&start).await {
+        let end = match self.message_to_send(&start.delivery).await {
             Ok(Some((stored, planned_at))) => End::Decided(Box::new(self.send(&start, stored, planned_at).await)),
             Ok(None) => End::Settled,
             Err(error) => {
@@ -82,19 +82,25 @@ impl Sender {
         Ended { start, end }
     }
 
-    /// The entry with the message, and when the delivery was planned; none if it is settled, or the log has let go of the message.
-    async fn message(&self, start: &Start) -> Result<Option<(Stored, Option<Timestamp>)>, store::Error> {
-        let mut found = self.store.entry(start.delivery.message).await?;
-        if found.is_none() {
-            // It may have been carried forward.
-            let now = self.store.deliveries(start.delivery.id.before(), Wanted::Lane(start.delivery.lane), 1).await?;
-            if let Some(delivery) = now.found.into_iter().find(|delivery| delivery.id == start.delivery.id) {
-                found = self.store.entry(delivery.message).await?;
-            }
-        }
-        let Some(stored) = found else { return Ok(None) };
-        let planned_at = self.planned_at(&start.delivery, &stored).await?;
+    /// The entry with the message, and when the delivery was planned; none if there is nothing to send.
+    async fn message_to_send(&self, delivery: &Delivery) -> Result<Option<(Stored, Option<Timestamp>)>, store::Error> {
+        let Some(stored) = self.message(delivery).await? else { return Ok(None) };
+        let planned_at = self.planned_at(delivery, &stored).await?;
         Ok(Some((stored, planned_at)))
+    }
+
+    /// The entry with the message of a delivery; none if it is settled, or the log has let go of the message.
+    pub(super) async fn message(&self, delivery: &Delivery) -> Result<Option<Stored>, store::Error> {
+        let found = self.store.entry(delivery.message).await?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        // It may have been carried forward.
+        let now = self.store.deliveries(delivery.id.before(), Wanted::Lane(delivery.lane), 1).await?;
+        match now.found.into_iter().find(|now| now.id == delivery.id) {
+            Some(now) => self.store.entry(now.message).await,
+            None => Ok(None),
+        }
     }
 
     /// When a delivery was planned: with its message, or later if it was redriven. `stored` is the entry with the message.

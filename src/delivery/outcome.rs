@@ -6,11 +6,12 @@ use super::answer::Report;
 use crate::outcomes::Outcome;
 use crate::pb;
 use crate::pb::body::Kind;
-use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Entry};
+use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Entry, Session};
 use crate::pb::{Audience, DeliveryStatus};
-use crate::store::{Stored, message_of};
+use crate::store::{Stored, message_of, take_message};
 use crate::{message, sessions};
 use prost_types::Timestamp;
+use std::sync::Arc;
 
 /// The entry that tells a step and nothing else.
 pub(super) fn step_alone(step: DeliveryStep) -> Entry {
@@ -28,38 +29,44 @@ pub(super) fn outcome(state: DeliveryState, report: Report) -> Option<Outcome> {
     Some(Outcome { status, reason_code: reason_code.unwrap_or_else(|| usual.into()), text })
 }
 
-/// The entry that settles the delivery of `stored` and tells its outcome, if that is told. `provider_id` is what the receiver says
-/// that its provider calls the message.
+/// The entry that settles the delivery of `stored` and tells its outcome, if that is told: of none if there is no message any more.
+/// `provider_id` is what the receiver says that its provider calls the message.
 pub(super) fn settled(
     step: DeliveryStep,
     outcome: Option<&Outcome>,
     provider_id: Option<String>,
-    stored: &Stored,
+    stored: Option<Stored>,
     now: Timestamp,
 ) -> Entry {
     let endpoint = step.endpoint();
     let entry = step_alone(step);
     // What becomes of notifications is told to nobody, for that would never end.
-    let told = message_of(&stored.entry).filter(|message| !message::is_notification(message));
-    let Some((about, outcome)) = told.zip(outcome) else { return entry };
+    let is_told = |stored: &Stored| message_of(&stored.entry).is_some_and(|message| !message::is_notification(message));
+    let Some((Stored { position, entry: told }, outcome)) = stored.filter(is_told).zip(outcome) else { return entry };
+    let (about, session) = gist(told);
     let mut message = notification(about, outcome, now);
     if let Some(header) = message.header.as_mut().filter(|_| provider_id.is_some()) {
         header.provider_message_id = provider_id;
     }
     // Who is on the other side of who got it.
     let audience = if endpoint == Endpoint::Connector { Audience::Platform } else { Audience::Customer };
-    Entry {
-        audiences: vec![audience.into()],
-        message: Some(message.into()),
-        session: stored.entry.session.clone(),
-        about: stored.position.0,
-        ..entry
+    Entry { audiences: vec![audience.into()], message: Some(message.into()), session, about: position.0, ..entry }
+}
+
+/// What a notification repeats of the message of an entry, and its session. Nothing is copied if nobody else has the entry, as is so of
+/// what has waited.
+fn gist(entry: Arc<Entry>) -> (pb::CimMessage, Option<Session>) {
+    match Arc::try_unwrap(entry) {
+        Ok(mut entry) => (take_message(&mut entry).map(|message| *message).unwrap_or_default(), entry.session),
+        Err(shared) => (message_of(&shared).map(sessions::gist).unwrap_or_default(), shared.session.clone()),
     }
 }
 
-fn notification(about: &pb::CimMessage, outcome: &Outcome, now: Timestamp) -> pb::CimMessage {
+fn notification(about: pb::CimMessage, outcome: &Outcome, now: Timestamp) -> pb::CimMessage {
+    let provider_id = about.header.as_ref().and_then(|header| header.provider_message_id.clone());
+    let about_id = about.id.clone();
     let kind = pb::DeliveryNotificationBody {
-        message_id: about.id.clone(),
+        message_id: about_id.clone(),
         status: outcome.status.into(),
         reason_code: Some(outcome.reason_code.clone()),
     };
@@ -67,7 +74,41 @@ fn notification(about: &pb::CimMessage, outcome: &Outcome, now: Timestamp) -> pb
         pb::Body { markdown_text: outcome.text.clone(), kind: Some(Kind::DeliveryNotification(kind)), ..pb::Body::default() };
     let mut message = sessions::by_gateway(about, body, now);
     let header = message.header.get_or_insert_default();
-    header.original_message_id.clone_from(&about.id);
-    header.provider_message_id = about.header.as_ref().and_then(|header| header.provider_message_id.clone());
+    header.original_message_id = about_id;
+    header.provider_message_id = provider_id;
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+    use crate::store::Position;
+    use serde_json::json;
+
+    #[test]
+    fn an_outcome_is_the_same_whether_somebody_else_has_the_message_or_nobody() {
+        let customer = json!({ "_id": "c", "firstName": "Ada", "score": 9_007_199_254_740_993_u64 });
+        let patch = json!({ "id": "m", "header": { "providerMessageId": "p", "roomId": "r", "customer": customer } });
+        let entry = Entry {
+            message: Some(samples::message(patch).into()),
+            session: Some(Session { id: "s".into(), ..Session::default() }),
+            ..Entry::default()
+        };
+        let outcome = Outcome { status: DeliveryStatus::Delivered, reason_code: "200".into(), text: None };
+        let told = |entry: Arc<Entry>| {
+            let stored = Stored { position: Position(7), entry };
+            let mut told = settled(DeliveryStep::default(), Some(&outcome), None, Some(stored), Timestamp::default());
+            told.message.as_mut().expect("tells it").id = None;
+            told
+        };
+        let shared = Arc::new(entry.clone());
+        let told = [told(shared.clone()), told(Arc::new(entry))];
+        assert_eq!(told[0], told[1]);
+        let message = told[0].message.as_deref().expect("tells it");
+        assert_eq!(message.exact_numbers.len(), 1);
+        let header = message.header.as_ref().expect("has a header");
+        assert_eq!((header.original_message_id.as_deref(), header.provider_message_id.as_deref()), (Some("m"), Some("p")));
+        assert_eq!(told[0].session.as_ref().map(|session| &*session.id), Some("s"));
+    }
 }

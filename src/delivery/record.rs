@@ -1,7 +1,7 @@
 //! What is to be written down of an attempt, or of the lack of one.
 
 use super::answer::Report;
-use super::attempt::Decided;
+use super::attempt::{Decided, Sender};
 use super::bot;
 use super::lanes::{Decision, Start};
 use super::outcome::{outcome, settled, step_alone};
@@ -12,7 +12,7 @@ use crate::pb;
 use crate::pb::store::{DeliveryState, DeliveryStep, Entry, Submission};
 use crate::planning;
 use crate::sessions;
-use crate::store::{Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
+use crate::store::{self, Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
 use crate::wire;
 use prost_types::Timestamp;
 use std::time::SystemTime;
@@ -26,7 +26,7 @@ const ANSWERS: Uuid = Uuid::from_u128(0x4a1d_2f6b_0c3e_5b77_9d41_6e0f_83a2_c915)
 #[derive(Debug)]
 pub(super) struct Record {
     /// Of this delivery.
-    pub(super) id: DeliveryId,
+    pub(super) delivery: Delivery,
     step: DeliveryStep,
     /// None while it stays open.
     settled: Option<Box<Settled>>,
@@ -36,30 +36,30 @@ pub(super) struct Record {
 /// A delivery that is settled.
 #[derive(Debug)]
 struct Settled {
-    stored: Stored,
+    /// The entry with the message; none once an entry was made of it.
+    stored: Option<Stored>,
     outcome: Option<Outcome>,
     provider_id: Option<String>,
-    channel_id: String,
     answers: Vec<bot::Answer>,
 }
 
 impl Record {
     /// What an attempt has led to.
     pub(super) fn of(start: Start, decided: Box<Decided>, decision: Decision) -> Self {
-        let Start { key, delivery: Delivery { id, .. } } = start;
+        let Start { delivery, .. } = start;
         let Decided { stored, attempt, report, answers, .. } = *decided;
         let Decision { state, attempts, due, .. } = decision;
         let step = DeliveryStep {
-            planned_at: id.planned_at.0,
-            endpoint: id.endpoint.into(),
+            planned_at: delivery.id.planned_at.0,
+            endpoint: delivery.id.endpoint.into(),
             state: state.into(),
             attempts,
             due: due.map(at),
             attempt: Some(attempt),
         };
         // It is open as long as an attempt is due.
-        let settled = due.is_none().then(|| Box::new(Settled::new(state, stored, report, key.channel_id, answers)));
-        Self { id, step, settled, at: wire::now() }
+        let settled = due.is_none().then(|| Box::new(Settled::new(state, stored, report, answers)));
+        Self { delivery, step, settled, at: wire::now() }
     }
 
     /// That a delivery is given up, which is too old, and which nothing attempts.
@@ -67,8 +67,13 @@ impl Record {
         let state = if stored.entry.ephemeral { DeliveryState::Discarded } else { DeliveryState::Failed };
         let step = Progress { state, due: 0, ..delivery.progress }.to_pb(delivery.id);
         let report = Report { text: Some("it could not be delivered in time".into()), ..Report::default() };
-        let settled = Settled::new(state, stored, report, delivery.channel_id, Vec::new());
-        Self { id: delivery.id, step, settled: Some(Box::new(settled)), at: wire::now() }
+        let settled = Settled::new(state, stored, report, Vec::new());
+        Self { delivery, step, settled: Some(Box::new(settled)), at: wire::now() }
+    }
+
+    /// The delivery.
+    pub(super) const fn id(&self) -> DeliveryId {
+        self.delivery.id
     }
 
     /// True if the delivery is settled by it.
@@ -89,11 +94,11 @@ impl Record {
     /// The messages that a bot answered with, and whether each is a suggestion. Their ids follow from the delivery's, so that an answer
     /// that comes twice is one message. `log` is the number of the log.
     pub(super) fn answers(&self, log: u64, snapshot: &Snapshot, limits: &Limits) -> Vec<(pb::CimMessage, bool)> {
-        let Some(Settled { stored, channel_id, answers, .. }) = self.settled.as_deref() else { return Vec::new() };
-        let channel = snapshot.by_id(channel_id).filter(|_| !answers.is_empty());
+        let Some(Settled { stored: Some(stored), answers, .. }) = self.settled.as_deref() else { return Vec::new() };
+        let channel = snapshot.by_id(&self.delivery.channel_id).filter(|_| !answers.is_empty());
         let Some(bot) = channel.and_then(|channel| channel.bot.as_ref()) else { return Vec::new() };
         let Some(about) = message_of(&stored.entry) else { return Vec::new() };
-        let name = DeliveryName { log, id: self.id }.to_string();
+        let name = DeliveryName { log, id: self.id() }.to_string();
         let mut messages = Vec::with_capacity(answers.len());
         for (i, answer) in answers.iter().enumerate() {
             let id = Uuid::new_v5(&ANSWERS, format!("{name} {i}").as_bytes()).to_string();
@@ -110,17 +115,25 @@ impl Record {
         messages
     }
 
-    /// The entry of the step and of its outcome, which senders that wait are told by the answer if it is `answered`.
-    pub(super) fn entry(&self, answered: bool, snapshot: &Snapshot) -> Entry {
-        let Some(Settled { stored, outcome, provider_id, .. }) = self.settled.as_deref() else {
-            return step_alone(self.step.clone());
-        };
-        let mut entry = settled(self.step.clone(), outcome.as_ref(), provider_id.clone(), stored, self.at);
+    /// The entry of the step and of its outcome, which senders that wait are told by the answer if it is `answered`. It takes the
+    /// message along: [`Self::read_again`] comes before another.
+    pub(super) fn entry(&mut self, answered: bool, snapshot: &Snapshot) -> Entry {
+        let step = self.step.clone();
+        let Some(Settled { stored, outcome, provider_id, .. }) = self.settled.as_deref_mut() else { return step_alone(step) };
+        let mut entry = settled(step, outcome.as_ref(), provider_id.clone(), stored.take(), self.at);
         // Who is told by the answer is not told once more; who has left is.
         if !answered {
             planning::plan(&mut entry, snapshot);
         }
         entry
+    }
+
+    /// Reads the message again that an entry has taken along.
+    pub(super) async fn read_again(&mut self, sender: &Sender) -> Result<(), store::Error> {
+        if let Some(settled) = self.settled.as_deref_mut().filter(|settled| settled.stored.is_none()) {
+            settled.stored = sender.message(&self.delivery).await?;
+        }
+        Ok(())
     }
 
     /// Adds the entries of a bot's answers to a frame.
@@ -142,9 +155,9 @@ impl Record {
 }
 
 impl Settled {
-    fn new(state: DeliveryState, stored: Stored, mut report: Report, channel_id: String, answers: Vec<bot::Answer>) -> Self {
+    fn new(state: DeliveryState, stored: Stored, mut report: Report, answers: Vec<bot::Answer>) -> Self {
         let provider_id = report.provider_id.take();
-        Self { stored, outcome: outcome(state, report), provider_id, channel_id, answers }
+        Self { stored: Some(stored), outcome: outcome(state, report), provider_id, answers }
     }
 }
 

@@ -104,7 +104,7 @@ impl Recorder {
                         // What a bot answers may open a session that the next answer belongs to: it ends what is written at once.
                         let last = steps.iter().position(|prepared| !prepared.answers.is_empty());
                         let later = last.map_or_else(Vec::new, |last| steps.split_off(last + 1));
-                        let staged = this.stage(&steps).await;
+                        let staged = this.stage(&mut steps).await;
                         writes.spawn(this.clone().finish(std::mem::replace(&mut steps, later), staged));
                     }
                 }
@@ -116,7 +116,7 @@ impl Recorder {
     }
 
     fn prepare(&self, record: Record) -> Prepared {
-        let planned_at = record.id.planned_at;
+        let planned_at = record.id().planned_at;
         if !record.settles() {
             self.waiters.not_soon(planned_at);
             return Prepared { record, answered: false, answers: Vec::new() };
@@ -126,30 +126,41 @@ impl Recorder {
         Prepared { record, answered, answers }
     }
 
-    /// Gives steps their place in the log. What a bot answers is of the last one.
-    async fn stage(&self, steps: &[Prepared]) -> Staged {
+    /// Gives steps their place in the log, once the store can be asked for that.
+    async fn stage(&self, steps: &mut [Prepared]) -> Staged {
         loop {
-            let mut open = Vec::with_capacity(steps.len());
-            let snapshot = self.sender.channels.snapshot();
-            // Made before, because nobody else can append while the frame is made.
-            let mut frame: Frame = steps.iter().map(|step| step.record.entry(step.answered, &snapshot)).collect();
-            let make = |facts: &dyn Facts| {
-                open.extend(steps.iter().map(|step| facts.is_open(step.record.id)));
-                let mut are_open = open.iter();
-                frame.retain(|_| are_open.next() == Some(&true));
-                if let (Some(Prepared { record, answers, .. }), Some(true)) = (steps.last(), open.last()) {
-                    record.answer(&mut frame, answers, facts, &snapshot);
-                }
-                if frame.is_empty() { Err(Violations::default()) } else { Ok(frame) }
-            };
-            match self.sender.store.stage(None, Box::new(make)).await {
-                Ok(frame) => return Staged { open, frame: Some(frame) },
-                Err(AppendError::Refused(_)) => return Staged { open, frame: None },
-                Err(AppendError::Store(error)) => self.wait_for_store(&error).await,
+            match self.try_to_stage(steps).await {
+                Ok(staged) => return staged,
+                Err(error) => self.wait_for_store(&error).await,
             }
             if self.stop.is_cancelled() {
                 return Staged::none(steps.len());
             }
+        }
+    }
+
+    /// Gives steps their place in the log. What a bot answers is of the last one.
+    async fn try_to_stage(&self, steps: &mut [Prepared]) -> Result<Staged, store::Error> {
+        for step in &mut *steps {
+            step.record.read_again(&self.sender).await?;
+        }
+        let mut open = Vec::with_capacity(steps.len());
+        let snapshot = self.sender.channels.snapshot();
+        // Made before, because nobody else can append while the frame is made.
+        let mut frame: Frame = steps.iter_mut().map(|step| step.record.entry(step.answered, &snapshot)).collect();
+        let make = |facts: &dyn Facts| {
+            open.extend(steps.iter().map(|step| facts.is_open(step.record.id())));
+            let mut are_open = open.iter();
+            frame.retain(|_| are_open.next() == Some(&true));
+            if let (Some(Prepared { record, answers, .. }), Some(true)) = (steps.last(), open.last()) {
+                record.answer(&mut frame, answers, facts, &snapshot);
+            }
+            if frame.is_empty() { Err(Violations::default()) } else { Ok(frame) }
+        };
+        match self.sender.store.stage(None, Box::new(make)).await {
+            Ok(frame) => Ok(Staged { open, frame: Some(frame) }),
+            Err(AppendError::Refused(_)) => Ok(Staged { open, frame: None }),
+            Err(AppendError::Store(error)) => Err(error),
         }
     }
 
@@ -160,7 +171,7 @@ impl Recorder {
         {
             self.wait_for_store(&error).await;
             // Behind later ones, if need be. A step of a delivery that they have settled is left out.
-            staged = if self.stop.is_cancelled() { Staged::none(steps.len()) } else { self.stage(&steps).await };
+            staged = if self.stop.is_cancelled() { Staged::none(steps.len()) } else { self.stage(&mut steps).await };
         }
         for (Prepared { record, .. }, is_durable) in steps.iter().zip(staged.open) {
             self.tell(record, is_durable);
@@ -186,7 +197,7 @@ impl Recorder {
         if is_durable {
             self.metrics.settled(word(record.state()));
         }
-        let planned_at = record.id.planned_at;
+        let planned_at = record.id().planned_at;
         match record.outcome() {
             _ if !is_durable => self.waiters.not_soon(planned_at),
             Some(outcome) => self.waiters.known(planned_at, outcome.clone()),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::pb::store::Entry;
+use crate::pb::store::{Entry, Routing};
 use crate::samples::{self, LIMITS};
 use crate::store::memory::Memory;
 use crate::store::{Page, SessionKey};
@@ -7,6 +7,7 @@ use crate::wire::Exact;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use proptest::prelude::*;
+use prost::Message as _;
 use serde_json::{Value as Json, json};
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -60,14 +61,15 @@ fn content_of(entry: &Entry) -> pb::CimMessage {
     if submission.timestamp_filled {
         header.timestamp = None;
     }
-    if submission.rerouted {
-        header.channel_session_id = submission.channel_session_id;
-        header.conversation_id = submission.conversation_id;
-        header.channel_data = submission.channel_data;
-        header.customer = submission.customer;
+    if let Some(routing) = submission.routing {
+        let routing = Routing::decode(&*routing).expect("is a routing");
+        header.channel_session_id = routing.channel_session_id;
+        header.conversation_id = routing.conversation_id;
+        header.channel_data = routing.channel_data;
+        header.customer = routing.customer;
         let of_customer: Exact = crate::store::customer_numbers(&content.exact_numbers);
         content.exact_numbers.retain(|pointer, _| !of_customer.contains_key(pointer));
-        content.exact_numbers.extend(submission.customer_exact_numbers);
+        content.exact_numbers.extend(routing.customer_exact_numbers);
     }
     if submission.deletion_time_filled
         && let Some(pb::Body { kind: Some(Kind::DeletedNotification(deleted)), .. }) = &mut content.body

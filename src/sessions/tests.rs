@@ -644,7 +644,7 @@ fn what_the_gateway_changed_is_noted_as_it_was_sent() {
     let sent = samples::message(patch.clone()).header.expect("has a header");
     let opened = world.open(patch);
     let noted = opened.entry.submission.as_ref().expect("a client sent it");
-    assert!(noted.rerouted);
+    let noted = Routing::decode(noted.routing.as_deref().expect("it was rerouted")).expect("is a routing");
     assert_eq!((noted.channel_session_id.as_deref(), noted.conversation_id.as_deref()), (Some("lost"), None));
     assert_eq!((&noted.channel_data, &noted.customer), (&sent.channel_data, &sent.customer));
     assert_eq!(noted.customer_exact_numbers.len(), 1);

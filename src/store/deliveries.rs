@@ -191,6 +191,12 @@ pub fn message_of(entry: &Entry) -> Option<&crate::pb::CimMessage> {
     entry.message.as_deref().or_else(carried)
 }
 
+/// Takes the message of a delivery out of the entry at [`Delivery::message`].
+pub fn take_message(entry: &mut Entry) -> Option<Box<crate::pb::CimMessage>> {
+    let carried = || entry.carried.as_mut()?.delivery.as_mut()?.message.take().map(Box::new);
+    entry.message.take().or_else(carried)
+}
+
 /// When the message of a delivery was accepted, from the same entry. One that was carried forward is as old as it was.
 pub fn accepted_at(entry: &Entry) -> Option<Timestamp> {
     let carried = || entry.carried.as_ref()?.delivery.as_ref()?.accepted_at;

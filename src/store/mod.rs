@@ -51,7 +51,7 @@ pub(crate) mod double;
 #[cfg(test)]
 mod random;
 
-pub use deliveries::{Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, accepted_at, message_of};
+pub use deliveries::{Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, accepted_at, message_of, take_message};
 pub(crate) use facts::customer_numbers;
 use facts::{Common, Rank, is_active};
 pub use facts::{CustomerFacts, Facts, Name, Named, SessionFacts, SessionKey};
