@@ -23,7 +23,7 @@ use crate::pb::body::Kind;
 use crate::pb::store::{Entry, Routing, Session, Submission};
 use crate::pb::{Audience, SenderType, SessionEndReason};
 use crate::receipts;
-use crate::store::{CustomerFacts, Facts, Frame, SessionKey};
+use crate::store::{CustomerFacts, Facts, Frame, SessionFacts, SessionKey};
 use crate::violation::{Reason, Violations};
 use crate::wire;
 use prost::Message as _;
@@ -433,6 +433,28 @@ pub(crate) fn by_gateway(about: pb::CimMessage, body: pb::Body, at: Timestamp) -
         body: Some(body),
         exact_numbers: crate::store::customer_numbers(&about.exact_numbers),
         ..pb::CimMessage::default()
+    }
+}
+
+/// Brings what an entry of the gateway's repeats of an earlier message up to date: since then its session may have ended, and more may be
+/// known of its customer, who is not active by it.
+pub(crate) fn bring_up_to_date(entry: &mut Entry, facts: &dyn Facts) {
+    let Some(session) = &mut entry.session else { return };
+    let Some(SessionFacts { session: known, last_activity }) = facts.session_facts(&session.id) else {
+        // It went with all that told it.
+        entry.session = None;
+        return;
+    };
+    if *session != *known {
+        session.clone_from(&known);
+    }
+    entry.last_activity = Some(last_activity);
+    let Some((message, customer)) = entry.message.as_deref_mut().zip(facts.customer(&known.customer_id)) else { return };
+    let repeated = message.header.as_ref().and_then(|header| header.customer.as_ref());
+    if repeated != Some(&customer.customer) || crate::store::customer_numbers(&message.exact_numbers) != customer.exact_numbers {
+        // The gateway has no numbers of its own.
+        message.exact_numbers.clear();
+        fill(message, &known, Arc::unwrap_or_clone(customer));
     }
 }
 

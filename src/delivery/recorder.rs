@@ -11,6 +11,7 @@ use crate::metrics;
 use crate::outcomes::Waiters;
 use crate::pb;
 use crate::pb::store::DeliveryState;
+use crate::sessions;
 use crate::store::{self, AppendError, Facts, Frame};
 use crate::violation::Violations;
 use std::sync::Arc;
@@ -152,6 +153,7 @@ impl Recorder {
             open.extend(steps.iter().map(|step| facts.is_open(step.record.id())));
             let mut are_open = open.iter();
             frame.retain(|_| are_open.next() == Some(&true));
+            frame.iter_mut().for_each(|entry| sessions::bring_up_to_date(entry, facts));
             if let (Some(Prepared { record, answers, .. }), Some(true)) = (steps.last(), open.last()) {
                 record.answer(&mut frame, answers, facts, &snapshot);
             }

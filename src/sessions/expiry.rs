@@ -11,7 +11,7 @@ use super::timers::Timers;
 use crate::channels::Channels;
 use crate::metrics;
 use crate::planning;
-use crate::store::{AppendError, Error, Facts, Page, Position, SessionFacts, SessionFilter, Store, Stored, clock};
+use crate::store::{AppendError, Error, Facts, Page, Position, SessionFacts, SessionFilter, Store, Stored, clock, last_activity};
 use crate::violation::Violations;
 use crate::wire;
 use prost_types::Timestamp;
@@ -137,7 +137,7 @@ impl Expiry {
             for Stored { entry, .. } in &scan.entries {
                 let Some(session) = &entry.session else { continue };
                 match session.ended_at {
-                    None => self.told(session, entry.last_activity.unwrap_or_default(), Duration::ZERO),
+                    None => self.told(session, last_activity(entry), Duration::ZERO),
                     Some(_) => self.ended(&session.id),
                 }
             }
@@ -328,6 +328,20 @@ mod tests {
         assert_eq!(world.told(&left).await.1, "INACTIVITY");
         sleep(TIMEOUT + Duration::from_secs(3)).await;
         assert!(!world.is_active(&kept).await);
+    }
+
+    /// Outcomes of deliveries told none in the logs of earlier versions.
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_that_tells_no_activity_keeps_no_session_for_ever() {
+        let world = World::new();
+        let session = world.send(from("+49 1")).await;
+        // It is followed by then.
+        sleep(Duration::from_secs(1)).await;
+        let message = Some(samples::message(json!({})).into());
+        let entry = crate::pb::store::Entry { message, session: Some(session.clone()), ..Default::default() };
+        world.memory.append(None, Box::new(|_| Ok(vec![entry]))).await.expect("is accepted");
+        sleep(TIMEOUT + Duration::from_secs(3)).await;
+        assert!(!world.is_active(&session).await);
     }
 
     #[tokio::test(start_paused = true)]

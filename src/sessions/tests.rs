@@ -636,6 +636,43 @@ fn what_is_known_of_a_customer_comes_back_in_every_later_message() {
 }
 
 #[test]
+fn what_the_gateway_says_about_an_earlier_message_changes_nothing_of_what_is_known_since() {
+    let world = World::new();
+    let ada = |score: u64| json!({ "header": { "customer": { "_id": "c1", "firstName": "Ada", "score": score } } });
+    let opened = world.open(ada(9_007_199_254_740_993));
+    let said = by_gateway(gist(opened.entry.message.as_deref().expect("is a message")), pb::Body::default(), AT);
+    let late = Entry { message: Some(said.into()), session: opened.entry.session.clone(), ..Entry::default() };
+    for change in [ada(9_007_199_254_740_995), of_customer("c2"), end_chat()] {
+        world.frame(change);
+        let known = |facts: &dyn Facts| {
+            let known = facts.session_facts(&session(&opened).id).expect("is kept");
+            (facts.customer(&known.session.customer_id), facts.customer("c1"), known)
+        };
+        let (mut before, mut late) = (None, late.clone());
+        let stage = Box::new(|facts: &dyn Facts| {
+            before = Some(known(facts));
+            bring_up_to_date(&mut late, facts);
+            Ok(vec![late])
+        });
+        world.memory.append(None, stage).now_or_never().expect("memory never waits").expect("is stored");
+        let mut after = None;
+        let look = Box::new(|facts: &dyn Facts| {
+            after = Some(known(facts));
+            Err(Violations::default())
+        });
+        world.memory.append(None, look).now_or_never().expect("memory never waits").expect_err("only looks");
+        assert_eq!(after, before);
+    }
+}
+
+#[test]
+fn what_the_gateway_says_about_a_message_whose_session_is_forgotten_belongs_to_none() {
+    let mut late = Entry { session: Some(Session { id: "forgotten".into(), ..Session::default() }), ..Entry::default() };
+    bring_up_to_date(&mut late, &Nothing::default());
+    assert_eq!(late.session, None);
+}
+
+#[test]
 fn what_the_gateway_changed_is_noted_as_it_was_sent() {
     let world = World::new();
     let patch = json!({ "header": {

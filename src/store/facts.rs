@@ -53,6 +53,12 @@ pub struct SessionFacts {
     pub last_activity: Timestamp,
 }
 
+/// When the customer of an entry's session was last active, the entry included. Entries of the time before they said so tell when
+/// somebody was.
+pub(crate) fn last_activity(entry: &pb::store::Entry) -> Timestamp {
+    entry.last_activity.or(entry.accepted_at).unwrap_or_default()
+}
+
 /// What a stage may look up. Every answer follows from the entries that are kept, all that are staged before included.
 ///
 /// Where several sessions could be meant, an active one goes before any that has ended: of active ones the one with the latest
@@ -355,8 +361,7 @@ impl State {
         if let Some(carried) = &entry.carried {
             self.apply_carried(*position, carried);
         }
-        // Entries of the time before there was this field say when somebody was active.
-        let last_activity = entry.last_activity.or(entry.accepted_at).unwrap_or_default();
+        let last_activity = last_activity(entry);
         let session = entry.session.as_ref().map(|session| self.apply_session(*position, *position, session, last_activity));
         if let Some(session) = &session {
             self.apply_customer(*position, session, entry.message.as_deref());

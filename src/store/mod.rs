@@ -52,9 +52,9 @@ pub(crate) mod double;
 mod random;
 
 pub use deliveries::{Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, accepted_at, message_of, take_message};
-pub(crate) use facts::customer_numbers;
 use facts::{Common, Rank, is_active};
 pub use facts::{CustomerFacts, Facts, Name, Named, SessionFacts, SessionKey};
+pub(crate) use facts::{customer_numbers, last_activity};
 pub use filter::Filter;
 pub(crate) use filter::Whereabouts;
 pub use registry::Registry;

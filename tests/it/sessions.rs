@@ -29,7 +29,7 @@ async fn list(client: &Client, mut request: ListSessionsRequest) -> Vec<Session>
     }
 }
 
-async fn session(client: &Client, id: &str) -> Result<Session, Status> {
+pub(crate) async fn session(client: &Client, id: &str) -> Result<Session, Status> {
     let mut calls = SessionServiceClient::new(client.channel.clone());
     let answer = soon("a session", calls.get_session(GetSessionRequest { session_id: id.into() })).await?;
     Ok(answer.into_inner().session.expect("an answer holds the session"))

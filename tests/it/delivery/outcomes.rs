@@ -1,12 +1,14 @@
 //! What senders learn of their messages.
 
 use super::*;
+use crate::sessions::session;
 use crate::support::messages::earliest;
 use crate::support::receiver::{Call, Reply};
 use cim_gateway::pb::body::Kind;
 use cim_gateway::pb::{AcceptedMessage, DeliveryStatus, SendMessageRequest, SendMessageResponse};
 use serde_json::json;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// The delivery notifications about a message, as (status, reason code).
 async fn notified(gateway: &Gateway, id: &str, count: usize) -> Vec<(DeliveryStatus, String)> {
@@ -42,6 +44,42 @@ async fn a_message_that_the_connector_takes_is_delivered_and_both_sides_learn_it
     assert_eq!(calls[1].body["header"]["channelSessionId"], json!(sent.channel_session_id));
     assert_eq!(calls[1].body["header"]["channelData"]["channelCustomerIdentifier"], "ada");
     assert_eq!(notified(&gateway, "m-1", 1).await, [(DeliveryStatus::Delivered, "200".into())]);
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_its_message_is_on_its_way_stays_ended() {
+    let (decide, decided) = oneshot::channel();
+    let mut decided = Some(decided);
+    let rule = move |call: &Call| match call.said().as_str() {
+        "answer" => decided.take().map_or(Reply::Status(200), Reply::Later),
+        _ => Reply::Status(200),
+    };
+    let mut connector = Receiver::answering(rule).await;
+    let gateway = gateway().set("delivery.sync_wait", "0s").start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    let client = gateway.client().await;
+    let sent = client.send(says("shop", "ada", "hi")).await;
+    client.send(answers("shop", "ada", "answer").with_id("m-1")).await;
+    connector.take(2).await;
+    client.send(says("shop", "ada", "bye").with_intent("END_CHAT")).await;
+    let before = session(&client, &sent.channel_session_id).await.expect("is kept");
+    assert!(before.ended_at.is_some());
+    decide.send(200).expect("the attempt is under way");
+    notified(&gateway, "m-1", 1).await;
+    assert_eq!(session(&client, &sent.channel_session_id).await.expect("is kept"), before);
+}
+
+#[tokio::test]
+async fn an_outcome_is_no_activity_of_the_customer() {
+    let connector = Receiver::willing().await;
+    let gateway = gateway().start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    let client = gateway.client().await;
+    let sent = client.send(says("shop", "ada", "hi")).await;
+    let before = session(&client, &sent.channel_session_id).await.expect("is kept");
+    client.send(answers("shop", "ada", "answer").with_id("m-1")).await;
+    notified(&gateway, "m-1", 1).await;
+    assert_eq!(session(&client, &sent.channel_session_id).await.expect("is kept"), before);
 }
 
 #[tokio::test]
