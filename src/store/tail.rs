@@ -280,7 +280,9 @@ impl Tail {
 
     /// Drops everything that is staged and not durable, with the facts that follow from it. Returns what was to be written, and the
     /// last entry whose facts are still there: those of the durable ones after it have to be replayed.
-    pub(super) fn take_back(&mut self, indexed: Position) -> (Vec<Batch>, Position) {
+    pub(super) fn take_back(&mut self) -> (Vec<Batch>, Position) {
+        // As far as the tail knows: whoever writes the index has it to himself for long, and needs the tail meanwhile.
+        let indexed = self.indexed_up_to();
         self.taken_back += 1;
         let rejected = self.batches.drain(..).collect();
         self.staged_bytes = 0;

@@ -289,14 +289,11 @@ impl Core {
         *self.rejected.lock() = Some(Instant::now());
         self.set_full(Some(what.clone()));
         let mut tail = self.tail.lock();
-        let replayed = self.index.position().map_err(|error| error.to_string()).and_then(|indexed| {
-            let (rejected, kept) = tail.take_back(indexed);
-            let durable = tail.durable;
-            // It is what it was: whoever waits for more learns that what was staged is not to come.
-            self.durable.send_replace(durable);
-            let replayed = self.replay_into(&mut tail, kept, durable).map_err(|error| error.to_string());
-            replayed.map(|()| rejected)
-        });
+        let (rejected, kept) = tail.take_back();
+        let durable = tail.durable;
+        // It is what it was: whoever waits for more learns that what was staged is not to come.
+        self.durable.send_replace(durable);
+        let replayed = self.replay_into(&mut tail, kept, durable).map(|()| rejected);
         drop(tail);
         match replayed {
             Ok(rejected) => {
@@ -306,7 +303,7 @@ impl Core {
                 }
                 self.room.notify_waiters();
             }
-            Err(cause) => self.fail(cause, Some(batch)),
+            Err(error) => self.fail(error.to_string(), Some(batch)),
         }
     }
 

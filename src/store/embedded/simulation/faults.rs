@@ -9,6 +9,8 @@ use crate::store::random::Random;
 use crate::store::{Error, Health, SessionFilter};
 use prost_types::Timestamp;
 use rustix::io::Errno;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -157,6 +159,34 @@ fn a_claim_that_finds_no_room_is_settled() {
     world.core().keep_house();
     let again = world.claim("a", b"").expect("nobody holds it");
     assert!(!again.taken);
+}
+
+/// Who writes the index rests now and then, and looks into the tail before: whoever has the tail must not wait for the index.
+#[test]
+fn a_disk_that_is_full_is_told_while_the_index_is_written() {
+    let mut world = World::new(small());
+    world.append((0..100).map(|i| said(&format!("old {i}"))).collect());
+    let core = world.core().clone();
+    let old = {
+        let mut tail = core.tail.lock();
+        tail.freeze();
+        tail.old.clone().expect("it has entries")
+    };
+    world.machine.disk.limit(0);
+    // More than the rest of the segment, which may have its room already.
+    world.stage(None, (0..400).map(|i| said(&format!("young {i}"))).collect()).expect("is accepted");
+    let mut is_told = None;
+    let mut pause = || {
+        is_told.get_or_insert_with(|| {
+            let (told, hears) = mpsc::channel();
+            let core = core.clone();
+            thread::spawn(move || told.send(core.write_next()));
+            hears.recv_timeout(Duration::from_secs(20)).is_ok()
+        });
+    };
+    core.index.write(&old.state, &[], (old.first, old.last), &mut pause).expect("has room");
+    assert_eq!(is_told, Some(true));
+    assert!(matches!(&*core.health.borrow(), Health::Full { .. }));
 }
 
 /// Whoever looks a session up waits until what it sees is durable, and sees nothing of what is refused.
