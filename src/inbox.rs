@@ -96,13 +96,15 @@ pub struct Inbox {
     limits: Limits,
     repeat_window: Duration,
     metrics: Arc<metrics::Inbox>,
+    caller: Caller,
 }
 
 impl Inbox {
     /// An inbox before `store`, for messages of these channels, of which nothing is delivered. A message without a timestamp counts as a
     /// repeat of an equal one for `repeat_window`.
     pub fn new(store: Arc<dyn Store>, channels: Channels, limits: Limits, repeat_window: Duration) -> Self {
-        Self { store, channels, waiters: None, limits, repeat_window, metrics: Arc::default() }
+        let caller = Caller::anybody();
+        Self { store, channels, waiters: None, limits, repeat_window, metrics: Arc::default(), caller }
     }
 
     /// The same, with deliveries planned for every message. Who waits for an outcome waits among `waiters`.
@@ -113,6 +115,11 @@ impl Inbox {
     /// The same, counting by `metrics`.
     pub fn counting(self, metrics: Arc<metrics::Inbox>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same for messages of a caller: what it may not know of is unknown to them.
+    pub fn of(&self, caller: &Caller) -> Self {
+        Self { caller: caller.clone(), ..self.clone() }
     }
 
     /// The bounds of a message.
@@ -189,11 +196,11 @@ impl Inbox {
         submission.id = sent_id.unwrap_or_default();
 
         let most = self.limits.message_bytes + FILL_SLACK;
-        let (channels, delivers) = (&self.channels, self.waiters.is_some());
+        let (channels, caller, delivers) = (&self.channels, &self.caller, self.waiters.is_some());
         let stage = Box::new(move |facts: &dyn store::Facts| {
             // As they are when the stage runs: a change that was answered counts for what is staged after it.
             let channels = channels.snapshot();
-            let mut frame = sessions::route(facts, &channels, message, submission, received_at)?;
+            let mut frame = sessions::route(&caller.facts(facts), &channels, message, submission, received_at)?;
             if delivers {
                 planning::plan_all(&mut frame, &channels);
             }

@@ -262,6 +262,11 @@ pub fn is_receipt(message: &pb::CimMessage) -> bool {
     matches!(kind(message), Some(Kind::DeliveryNotification(_)))
 }
 
+/// True for what is reported on an earlier message: what became of it, or that it is deleted.
+pub fn reports(message: &pb::CimMessage) -> bool {
+    matches!(kind(message), Some(Kind::DeliveryNotification(_) | Kind::DeletedNotification(_)))
+}
+
 /// True for the notifications that a party is typing, which matter only while they are fresh.
 pub fn is_typing(message: &pb::CimMessage) -> bool {
     matches!(
@@ -315,6 +320,15 @@ pub fn kind(message: &pb::CimMessage) -> Option<&Kind> {
 /// What kind of party sent it.
 pub fn sender_type(message: &pb::CimMessage) -> Option<SenderType> {
     message.header.as_ref().and_then(|header| header.sender.as_ref()).map(pb::Sender::r#type)
+}
+
+/// The same of a message that is not checked yet: known types go also by [`SenderType::Other`] and their name.
+pub fn speaker(message: &pb::CimMessage) -> Option<SenderType> {
+    let sender = message.header.as_ref()?.sender.as_ref()?;
+    match (sender.r#type(), &sender.type_name) {
+        (SenderType::Other, Some(name)) => wire::sender_type(name).or(Some(SenderType::Other)),
+        (known, _) => Some(known),
+    }
 }
 
 /// The channel that the header names.

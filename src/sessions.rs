@@ -65,6 +65,11 @@ pub fn route(
     };
     let customer = match is_new_customer {
         true => customers::updated(None, &session, &sent, &sent_numbers),
+        // Connectors send the header of a message back with what they report on it, which may be long ago.
+        false if message::reports(&message) => {
+            message.exact_numbers.retain(|pointer, _| !sent_numbers.contains_key(pointer));
+            customer(facts, &mut session, &pb::Header::default(), &wire::Exact::default())
+        }
         false => customer(facts, &mut session, &sent, &sent_numbers),
     };
     fill(&mut message, &session, customer);
@@ -137,7 +142,7 @@ fn destination(known: Known<'_>, message: &pb::CimMessage, reported: Option<Arc<
         key: header.and_then(key),
     };
     let may_open = message::may_open(message);
-    if !may_open && let Some(session) = reported.filter(|session| agrees(session, &named)) {
+    if !may_open && let Some(session) = reported.filter(|session| agrees(session, header, &named)) {
         return Ok(Destination::Attach(session));
     }
     if let Some(session) = &named.session {
@@ -151,10 +156,12 @@ fn destination(known: Known<'_>, message: &pb::CimMessage, reported: Option<Arc<
 }
 
 /// True if nothing that the header names speaks against a session.
-fn agrees(session: &Session, named: &Named) -> bool {
-    named.session.as_ref().is_none_or(|other| other.id == session.id)
+fn agrees(session: &Session, header: Option<&pb::Header>, named: &Named) -> bool {
+    let mut conflicts = Violations::default();
+    channel_conflicts(session, header, &mut conflicts);
+    conflicts.is_empty()
+        && named.session.as_ref().is_none_or(|other| other.id == session.id)
         && named.conversation.as_ref().is_none_or(|other| other.conversation_id == session.conversation_id)
-        && named.key.as_ref().is_none_or(|key| *key == SessionKey::of(session))
 }
 
 fn follow_session(

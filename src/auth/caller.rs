@@ -1,9 +1,11 @@
 //! Who a call comes from, and whether it may do what it asks for.
 
 use super::role::{Right, Role};
+use super::seen::Seen;
 use crate::error::Error;
 use crate::message;
 use crate::pb::{self, SenderType};
+use crate::store::Facts;
 use std::collections::{BTreeSet, HashSet};
 use std::future;
 use std::sync::Arc;
@@ -96,7 +98,7 @@ impl Caller {
     pub fn may_send(&self, message: &pb::CimMessage) -> Result<(), Error> {
         self.may(Right::Send)?;
         let Some(identity) = self.identity() else { return Ok(()) };
-        if let Some(sender) = message::sender_type(message)
+        if let Some(sender) = message::speaker(message)
             && !speaks_as(identity.role, sender)
         {
             let sender = sender.as_str_name().trim_start_matches("SENDER_TYPE_");
@@ -109,6 +111,11 @@ impl Caller {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is known, as far as the caller may know of it.
+    pub(crate) fn facts<'f>(&'f self, facts: &'f dyn Facts) -> impl Facts + 'f {
+        Seen { facts, caller: self }
     }
 
     /// Fails if the caller may not read, or not what is of this service identifier.

@@ -115,6 +115,22 @@ impl Reading {
         for (i, table) in tables.into_iter().enumerate() {
             self.holder(&format!("keys[{i}]"), table);
         }
+        self.subscriptions();
+    }
+
+    /// Subscriptions of a bound key are called as it is, or begin with that and a dot: no other key may be called so.
+    fn subscriptions(&mut self) {
+        let bound = self.known.values().map(|known| &*known.holder.identity).filter(|own| own.service_identifiers.is_some());
+        let bound: BTreeSet<_> = bound.map(|identity| identity.name.clone()).collect();
+        for own in bound {
+            let begins = |name: &&String| name.strip_prefix(&*own).is_some_and(|rest| rest.starts_with('.'));
+            if let Some(other) = self.names.iter().find(begins).cloned() {
+                self.wrong(
+                    "keys",
+                    format!("{other:?} begins as the subscriptions of the bound key {own:?} do: call one of them otherwise"),
+                );
+            }
+        }
     }
 
     fn holder(&mut self, place: &str, table: &Table) {

@@ -8,6 +8,7 @@ mod credentials;
 mod key;
 mod keys;
 mod role;
+mod seen;
 #[cfg(test)]
 mod tests;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::pb;
+use crate::pb::{self, SenderType};
 use crate::samples;
 use futures::FutureExt as _;
 use http::HeaderValue;
@@ -105,6 +105,14 @@ fn nobody_speaks_for_those_whom_they_are_not() {
         senders.map(|sender| if may(sender) { 'x' } else { '-' }).into_iter().collect::<String>()
     };
     assert_eq!(["old", "b", "d", "r"].map(speaks), ["xxx---", "-----x", "--xxx-", "xxxxxx"]);
+    let by_name = |key, name: &str| {
+        let mut message = message("1", "CUSTOMER");
+        let sender = message.header.get_or_insert_default().sender.get_or_insert_default();
+        (sender.r#type, sender.type_name) = (SenderType::Other.into(), Some(name.to_owned()));
+        caller(key).may_send(&message).is_ok()
+    };
+    assert!(by_name("old", "supervisor"));
+    assert!(["AGENT", " agent ", "System", "bot"].iter().all(|name| !by_name("old", name)), "it would be one once it is checked");
     let refusal = caller("old").may_send(&message("1", "AGENT")).unwrap_err();
     assert_eq!(refusal.to_string(), "\"whatsapp\" may not send messages as AGENT: its role is connector");
 }
@@ -197,6 +205,8 @@ fn everything_that_is_wrong_with_a_file_is_told_at_once_and_no_value_of_it() {
     keys[3].sha256 needs a list of digests, at least one; `cim-gateway new-key` makes a key and its digest
     "#);
     assert_eq!(told("[[keys]]\nname = \"a\"\nsha256 = cim_secret\n"), " is no TOML: it cannot be read from line 3 on\n");
+    let alike = file(&[("shop", "connector", BOUND, &["k"]), ("shop.eu", "bot", "", &["l"]), ("shops", "bot", "", &["m"])]);
+    assert_snapshot!(told(&alike), @r#"keys "shop.eu" begins as the subscriptions of the bound key "shop" do: call one of them otherwise"#);
     let twice = file(&[("a", "bot", "", &["k"]), ("b", "bot", "", &["k"])]);
     assert_eq!(told(&twice), "keys[1].sha256[0] is the digest of a key of \"a\", too\n");
 }

@@ -41,7 +41,7 @@ impl Messages {
         let message = message.and_then(|message| caller.may_send(&message).map(|()| message));
         let message = message.inspect_err(|error| self.inbox.refused(error.reason_name()))?;
         let span = tracing::info_span!("message", id = message.id.as_deref(), caller = caller.name());
-        self.inbox.stage(message, Violations::default(), self.settings.reuse).instrument(span).await
+        self.inbox.of(caller).stage(message, Violations::default(), self.settings.reuse).instrument(span).await
     }
 
     /// What is said of a message that is accepted.

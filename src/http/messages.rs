@@ -56,7 +56,7 @@ async fn receive(
 ) -> Result<Response, Problem> {
     let read = read(&desk, &caller, &headers, body).await;
     let decoded = read.inspect_err(|problem| desk.inbox.refused(problem.reason()))?;
-    let accepted = desk.inbox.accept(decoded.message, decoded.violations, desk.reuse).await?;
+    let accepted = desk.inbox.of(&caller).accept(decoded.message, decoded.violations, desk.reuse).await?;
     tracing::Span::current().record("message_id", accepted.stored.id());
     let patience = prefer::patience(&headers).unwrap_or(Patience::usual(desk.delivery_wait));
     Ok(match desk.inbox.outcome(&accepted, patience).await? {

@@ -576,6 +576,25 @@ fn a_notification_belongs_to_the_session_of_its_message() {
 }
 
 #[test]
+fn a_report_tells_nothing_new_of_the_customer_whatever_header_it_comes_with() {
+    let world = World::new();
+    let ada = |name: &str, score: u64| json!({ "header": { "customer": { "_id": "c1", "firstName": name, "score": score } } });
+    let was = ada("+49 1", 9_007_199_254_740_993);
+    world.open(and(json!({ "id": "m1" }), was.clone()));
+    let known = world.send(ada("Ada", 9_007_199_254_740_995));
+    for report in [receipt("m1"), deletion("m1")] {
+        let report = world.frame(and(report, was.clone())).remove(0);
+        assert_eq!(customer(&report), customer(&known));
+        let numbers = |stored: &Stored| stored.entry.message.as_ref().expect("is a message").exact_numbers.clone();
+        assert_eq!(numbers(&report), numbers(&known));
+    }
+    assert_eq!(customer(&world.send(json!({}))), customer(&known));
+    world.send(of_customer("c2"));
+    world.frame(and(receipt("m1"), was));
+    assert_eq!(session(&world.send(json!({}))).customer_id, "c2");
+}
+
+#[test]
 fn a_notification_of_an_unknown_message_belongs_to_the_last_session_of_its_key() {
     let world = World::new();
     let first = world.open(json!({}));

@@ -97,6 +97,11 @@ impl Whole for pb::Customer {
 /// The sender's type: a closed set that is open in practice, so another name is kept beside the enum.
 struct Kind;
 
+/// The sender type that a name stands for, in any case and with spaces around it.
+pub fn sender_type(name: &str) -> Option<SenderType> {
+    SenderType::try_from(SenderType::number(name.trim())?).ok()
+}
+
 impl Part<pb::Sender> for Kind {
     fn read(sender: &mut pb::Sender, node: Node<'_>, at: &Path<'_>, reader: &mut Reader) {
         let Some(name) = Text::read(node, at, reader) else { return };

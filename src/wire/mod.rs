@@ -23,6 +23,7 @@ mod tidy;
 mod write;
 
 pub use body::type_name;
+pub use header::sender_type;
 pub use instant::{from_millis, now, parse_iso, to_millis, to_rfc3339};
 pub use text::SyntaxError;
 

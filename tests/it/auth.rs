@@ -248,6 +248,40 @@ async fn a_connector_knows_of_its_own_channels_only() {
     assert_eq!(seen("/v1/subscriptions").await, 403);
 }
 
+/// A route is also what is left out: by the id of a session, a conversation or a message alone one would come to any channel.
+#[tokio::test]
+async fn a_connector_reaches_nothing_of_another_channel_whatever_it_leaves_out() {
+    let guarded = Guarded::start().await;
+    let root = guarded.as_("root").await;
+    let banks = root.send(says("bank", "eve", "hi").by(SenderType::Agent).with_id("m-1")).await.expect("an admin may send");
+    let (session, conversation) = (&banks.channel_session_id, &banks.conversation_id);
+    let half = json!({ "serviceIdentifier": "shop" });
+    let own = json!({ "serviceIdentifier": "shop", "channelCustomerIdentifier": "ada" });
+    let text = json!({ "type": "PLAIN", "markdownText": "hi" });
+    let receipt = json!({ "type": "DELIVERYNOTIFICATION", "messageId": "m-1", "status": "READ" });
+    let deletion = json!({ "type": "DELETEDNOTIFICATION", "messageId": "m-1" });
+    let routes = [
+        json!({ "channelSessionId": session }),
+        json!({ "conversationId": conversation }),
+        json!({ "conversationId": "x" }),
+        json!({ "channelSessionId": session, "channelData": half }),
+        json!({ "conversationId": conversation, "channelData": half }),
+        json!({ "channelSessionId": session, "channelData": own }),
+        json!({ "channelData": own }),
+    ];
+    for mut header in routes {
+        header["sender"] = json!({ "id": "1", "type": "CONNECTOR", "senderName": "C" });
+        for body in [&text, &receipt, &deletion] {
+            let message = json!({ "header": header, "body": body });
+            let answer = guarded.ask("shop", "POST", "/ccm/message/receive", &message).await;
+            assert!(!answer.body.contains("eve"), "{message}: {}", answer.body);
+            assert!(answer.status == 400 || header["channelData"] == own, "{message}: {}", answer.status);
+        }
+    }
+    let timeline = guarded.ask("root", "GET", "/v1/messages/m-1", &Json::Null).await;
+    assert!(timeline.status == 200 && !timeline.body.contains("READ"), "{}", timeline.body);
+}
+
 #[tokio::test]
 async fn a_bound_key_has_subscriptions_of_its_own() {
     let guarded = Guarded::start().await;
