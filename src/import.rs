@@ -6,11 +6,12 @@ use crate::inbox::{Inbox, Reuse, fingerprint};
 use crate::message::{self, FILL_SLACK, Limits};
 use crate::pb;
 use crate::pb::body::Kind;
-use crate::pb::store::{Session, Submission};
+use crate::pb::store::{Entry, Session, Submission};
+use crate::receipts;
 use crate::sessions;
-use crate::store::{self, AppendError, Facts, Frame, SessionKey, Staged};
+use crate::store::{self, AppendError, Facts, Frame, SessionFacts, SessionKey, Staged, clock};
 use crate::violation::{Reason, Violations};
-use prost_types::value;
+use prost_types::{Timestamp, value};
 use std::collections::VecDeque;
 
 /// Messages that are on their way to the disk at a time.
@@ -205,6 +206,13 @@ fn news(message: &pb::CimMessage) -> News {
     }
 }
 
+/// When the customer of a session was last active: `at` the time of a message that counts, or as it is known, if that is later. So older
+/// messages take nothing back.
+fn last_activity(at: Option<Timestamp>, known: Option<&SessionFacts>) -> Option<Timestamp> {
+    let known = known.map(|known| known.last_activity);
+    at.iter().chain(&known).map(clock::to_nanos).max().map(clock::from_nanos)
+}
+
 impl Home {
     fn frame(
         self,
@@ -213,15 +221,19 @@ impl Home {
         message: pb::CimMessage,
         submission: Submission,
     ) -> Result<Frame, Violations> {
-        let known = facts.session(&self.session);
+        let known = facts.session_facts(&self.session);
         if let Some(known) = &known {
-            self.check(known)?;
+            self.check(&known.session)?;
         }
+        // Its session is the one that it names, whatever it reports on.
+        let reported = receipts::reported(facts, &message);
         let at = message.header.as_ref().and_then(|header| header.timestamp);
         let news = news(&message);
         let opens = matches!(news, News::Started) || message::may_open(&message);
+        let is_activity = (known.is_none() && opens) || message::is_of_customer(&message);
+        let last_activity = last_activity(at.filter(|_| is_activity), known.as_ref());
         let session = match known {
-            Some(known) => {
+            Some(SessionFacts { session: known, .. }) => {
                 Some(Session { conversation_id: self.conversation, customer_id: self.customer, ..Session::clone(&known) })
             }
             // Nobody knows whether there was one.
@@ -247,7 +259,7 @@ impl Home {
         if own {
             entry.audiences = sessions::NOTICE_AUDIENCES.map(i32::from).to_vec();
         }
-        Ok(vec![entry])
+        Ok(vec![Entry { about: reported.about, earlier: reported.earlier, last_activity, ..entry }])
     }
 
     /// Fails if the session is of another customer's channel.
@@ -266,5 +278,137 @@ impl Home {
         );
         violations.add("header.channelSessionId", Reason::ConflictingRoute, message);
         Err(violations)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcomes::Outcome;
+    use crate::pb::DeliveryStatus;
+    use crate::samples::{self, LIMITS};
+    use crate::store::memory::Memory;
+    use crate::store::{Page, Position, Store as _, Stored};
+    use crate::timeline::{Event, timeline};
+    use futures::FutureExt as _;
+    use serde_json::{Value as Json, json};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// The time of the sample message, in milliseconds.
+    const AT: i64 = 1_700_000_000_000;
+
+    /// What is stored after messages were imported that name all of their home, each the sample message after a patch.
+    fn imported(patches: &[Json]) -> (Arc<Memory>, Vec<Stored>) {
+        let memory = Arc::new(Memory::new(64 << 20));
+        let inbox = Inbox::new(memory.clone(), samples::channels(false), LIMITS, Duration::from_secs(60));
+        let mut import = Import::new(inbox);
+        for patch in patches {
+            let mut json = samples::json(json!({
+                "header": { "channelSessionId": "s1", "conversationId": "c1", "customer": { "_id": "k1" } },
+            }));
+            samples::patch(&mut json, patch);
+            let taken = import.take(samples::decoded(&json), Violations::default());
+            taken.now_or_never().expect("memory never waits").unwrap_or_else(|error| panic!("{patch}: {error:?}"));
+        }
+        import.finish().now_or_never().expect("memory never waits").expect("is durable");
+        let page = Page { entries: usize::MAX, bytes: usize::MAX };
+        let stored = memory.read(Position(0), page).now_or_never().expect("memory never waits").expect("all is kept");
+        (memory, stored)
+    }
+
+    fn said(id: &str, by: &str, after: i64) -> Json {
+        json!({ "id": id, "header": { "sender": { "id": "s", "type": by, "senderName": "S" }, "timestamp": AT + after } })
+    }
+
+    fn receipt(id: &str, after: i64, about: &str, status: &str) -> Json {
+        let mut receipt = said(id, "CONNECTOR", after);
+        receipt["body"] = json!({ "type": "DELIVERYNOTIFICATION", "messageId": about, "status": status, "markdownText": null });
+        receipt
+    }
+
+    /// With the id that the provider of the channel has for the message.
+    fn of_provider(mut patch: Json, id: &str) -> Json {
+        patch["header"]["providerMessageId"] = id.into();
+        patch
+    }
+
+    /// What became of a message, and how many receipts count.
+    fn outcome(memory: &Memory, about: &Stored) -> (Option<DeliveryStatus>, usize) {
+        let timeline = timeline(memory, about).now_or_never().expect("memory never waits").expect("all is kept");
+        let counts = timeline.events.iter().filter(|event| matches!(event, Event::Receipt { counts: true, .. })).count();
+        (timeline.outcome.map(|Outcome { status, .. }| status), counts)
+    }
+
+    #[test]
+    fn receipts_are_about_the_messages_that_they_name() {
+        let by_provider = of_provider(said("m2", "AGENT", 1), "p2");
+        let lines = [
+            said("m1", "AGENT", 0),
+            by_provider,
+            receipt("r1", 2, "m1", "DELIVERED"),
+            receipt("r2", 3, "m1", "READ"),
+            receipt("r3", 4, "p2", "DELIVERED"),
+        ];
+        let (memory, stored) = imported(&lines);
+        let about: Vec<_> = stored.iter().map(|stored| stored.entry.about).collect();
+        let [first, second] = [stored[0].position.0, stored[1].position.0];
+        assert_eq!(about, [0, 0, first, first, second]);
+        assert_eq!(outcome(&memory, &stored[0]), (Some(DeliveryStatus::Read), 2));
+        assert_eq!(outcome(&memory, &stored[1]), (Some(DeliveryStatus::Delivered), 1));
+    }
+
+    #[test]
+    fn receipts_that_came_before_anybody_knew_the_message_are_found_by_later_ones() {
+        let lines =
+            [said("m1", "AGENT", 0), receipt("r1", 1, "p1", "DELIVERED"), of_provider(receipt("r2", 2, "m1", "READ"), "p1")];
+        let (memory, stored) = imported(&lines);
+        assert_eq!((stored[1].entry.about, stored[2].entry.about), (0, stored[0].position.0));
+        assert_eq!(stored[2].entry.earlier, stored[1].position.0);
+        assert_eq!(outcome(&memory, &stored[0]), (Some(DeliveryStatus::Read), 2));
+    }
+
+    #[test]
+    fn a_receipt_stays_in_the_session_that_it_names() {
+        let mut elsewhere = receipt("r1", 1, "m1", "READ");
+        elsewhere["header"]["channelSessionId"] = "s2".into();
+        let (memory, stored) = imported(&[said("m1", "AGENT", 0), elsewhere]);
+        assert_eq!(stored[1].entry.session, None, "nobody knows it");
+        assert_eq!(outcome(&memory, &stored[0]), (Some(DeliveryStatus::Read), 1));
+    }
+
+    /// When the customer of the session was last active, as every entry tells it: so long after the sample message.
+    fn activity(patches: &[Json]) -> Vec<Option<i64>> {
+        let (_, stored) = imported(patches);
+        let after = |stored: &Stored| stored.entry.last_activity.map(|time| crate::wire::to_millis(&time) - AT);
+        stored.iter().map(after).collect()
+    }
+
+    #[test]
+    fn customers_were_active_when_their_messages_say() {
+        let end = json!({ "header": { "intent": "END_CHAT" }, "body": null });
+        let mut ended = said("m4", "AGENT", 5000);
+        samples::patch(&mut ended, &end);
+        let lines = [
+            said("m1", "AGENT", 1000),
+            said("m2", "CUSTOMER", 2000),
+            said("m3", "AGENT", 3000),
+            receipt("r1", 4000, "m3", "READ"),
+            ended,
+        ];
+        assert_eq!(activity(&lines), [1000, 2000, 2000, 2000, 2000].map(Some), "the opening counts, whoever opens it");
+    }
+
+    #[test]
+    fn an_older_message_of_the_customer_takes_no_activity_back() {
+        let lines = [said("m1", "CUSTOMER", 2000), said("m2", "CUSTOMER", 1000)];
+        assert_eq!(activity(&lines), [Some(2000); 2]);
+    }
+
+    #[test]
+    fn a_message_of_no_time_leaves_what_is_known_of_activity() {
+        let mut untimed = said("m2", "CUSTOMER", 0);
+        untimed["header"]["timestamp"] = Json::Null;
+        assert_eq!(activity(&[said("m1", "CUSTOMER", 1000), untimed]), [Some(1000); 2]);
     }
 }
