@@ -119,7 +119,8 @@ impl Waiters {
         let is_notification = stored.entry.message.as_deref().is_none_or(message::is_notification);
         // Of what goes to no webhook only a reader of the stream can tell anything.
         let can_come = !stored.entry.deliveries.is_empty() || (asked && !is_notification);
-        if time.is_zero() || !can_come {
+        // Nobody is told what becomes of typing.
+        if time.is_zero() || !can_come || stored.entry.ephemeral {
             return None;
         }
         let message = stored.position;
@@ -276,6 +277,15 @@ mod tests {
         assert!(waiters.promise(stored.position), "one is left");
         waiters.known(stored.position, delivered());
         assert_eq!(second.await, Some(delivered()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_the_outcome_of_typing() {
+        let Stored { position, entry } = stored();
+        let typing = Stored { position, entry: Arc::new(pb::store::Entry { ephemeral: true, ..Arc::unwrap_or_clone(entry) }) };
+        let begun = Instant::now();
+        assert_eq!(Waiters::new(10).outcome(&typing, A_WHILE).await, None);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -41,11 +41,17 @@ pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported 
     // Whoever knows only the provider's id may send it in the place of the message's, and the other way round.
     let reported_id = notification.message_id.as_deref();
     let ids = [reported_id, provider_id.filter(|id| reported_id != Some(*id))];
+    let is_own = |named: &Named| {
+        let session = named.session.as_ref();
+        session.is_some_and(|session| Some(session.service_identifier.as_str()) == service_identifier)
+    };
     let (mut known, mut waiting) = (None, None);
     for id in ids.into_iter().flatten() {
         for named in [by_message(id), by_provider(id)].into_iter().flatten() {
             match named {
                 Named { waits: true, position, .. } => waiting = waiting.or(Some(position)),
+                // Clients of several channels may choose the same id.
+                named if is_own(&named) && !known.as_ref().is_some_and(is_own) => known = Some(named),
                 named => known = known.or(Some(named)),
             }
         }
@@ -53,6 +59,17 @@ pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported 
     let about = known.as_ref().map_or(0, |named: &Named| named.position.0);
     let session = known.and_then(|named| named.session);
     Reported { about, earlier: waiting.map_or(0, |position| position.0), session }
+}
+
+/// Holds a receipt that came before anybody knew whose provider's id it has against the message which an entry of the gateway's is about,
+/// if that entry tells its provider's id.
+pub(crate) fn hold_earlier(entry: &mut Entry, facts: &dyn Facts) {
+    let Some(message) = entry.message.as_deref().filter(|message| message::is_receipt(message)) else { return };
+    let id = message.header.as_ref().and_then(|header| header.provider_message_id.as_deref()).filter(|id| !id.is_empty());
+    let Some((id, service_identifier)) = id.zip(message::service_identifier(message)) else { return };
+    if let Some(Named { waits: true, position, .. }) = facts.named(Name::Provider { service_identifier, id }) {
+        entry.earlier = position.0;
+    }
 }
 
 /// True if a notification may report on a message: it is by the gateway, or comes from the other side of the message's own channel.

@@ -2,6 +2,7 @@
 
 use crate::message;
 use crate::outcomes::Outcome;
+use crate::pb::DeliveryStatus;
 use crate::pb::store::{Attempt, DeliveryStep};
 use crate::receipts::{advances, may_report};
 use crate::store::{self, DeliveryId, Position, Store, Stored};
@@ -64,6 +65,8 @@ pub async fn timeline(store: &dyn Store, about: &Stored) -> Result<Timeline, sto
         for plan in entry.deliveries.iter().filter(|plan| plan.message == about.position.0) {
             let delivery = DeliveryId { planned_at: stored.position, endpoint: plan.endpoint() };
             timeline.events.push(Event::Redriven { stored: stored.clone(), delivery });
+            // What comes of that is no late news.
+            timeline.outcome.take_if(|outcome| outcome.status == DeliveryStatus::Failed);
         }
         if let Some(outcome) = entry.message.as_deref().and_then(Outcome::of) {
             let known = timeline.outcome.as_ref().map(|outcome| outcome.status);

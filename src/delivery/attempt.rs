@@ -170,6 +170,7 @@ impl Sender {
         };
         let outcome = self.client.post(post).await;
         decided.verdict = Verdict::of(&outcome);
+        let is_refused = decided.verdict == Verdict::Refused;
         let took = begun.elapsed();
         decided.took = Some(took);
         decided.attempt.millis = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
@@ -184,15 +185,17 @@ impl Sender {
                 if decided.report.failed() && matches!(decided.verdict, Verdict::Delivered | Verdict::Accepted) {
                     // It was heard, and says that it will come to nothing.
                     decided.verdict = Verdict::Refused;
-                } else if decided.verdict == Verdict::Refused && decided.report.reason_code.is_none() {
-                    decided.report.reason_code = Some("400".into());
-                    decided.report.text = Some(format!("the receiver answered {}", answer.status));
                 }
             }
             Err(failure) => {
                 decided.attempt.status = status_of(&failure).map_or(0, Into::into);
                 decided.attempt.failure = failure.to_string();
             }
+        }
+        // Also where its answer could not be read to the end.
+        if is_refused && decided.report.reason_code.is_none() {
+            decided.report.reason_code = Some("400".into());
+            decided.report.text = Some(format!("the receiver answered {}", decided.attempt.status));
         }
         if matches!(decided.verdict, Verdict::MessageFailed { .. } | Verdict::EndpointFailed { .. } | Verdict::Gone) {
             decided.report.text.get_or_insert_with(|| match &*decided.attempt.failure {

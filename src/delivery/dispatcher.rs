@@ -11,7 +11,7 @@ use super::desk::{Desk, Ruling};
 use super::lanes::{EndpointKey, Lanes, Prospect};
 use super::overdue::Overdue;
 use super::record::Record;
-use super::recorder::Recorder;
+use super::recorder::{Recorder, Written};
 use super::webhooks::{Webhooks, endpoint};
 use super::{Settings, ended};
 use crate::channels::{Channels, Snapshot};
@@ -22,7 +22,7 @@ use crate::pb::DisabledReason;
 use crate::store::{self, Deliveries, Delivery, DeliveryId, Store, Wanted};
 use crate::webhook::Client;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -52,7 +52,9 @@ pub struct Dispatcher {
     /// Who writes down what attempts have led to, and what is to be written; none once it runs.
     recorder: Option<(Recorder, mpsc::UnboundedReceiver<Record>)>,
     /// How many more records are written down.
-    written: mpsc::UnboundedReceiver<usize>,
+    written: mpsc::UnboundedReceiver<Written>,
+    /// Deliveries that are given up, of which that is not written down yet.
+    given_up: HashSet<DeliveryId>,
     /// Everything that is being written down.
     writing: JoinSet<()>,
     /// What somebody has decided at the desk.
@@ -105,7 +107,7 @@ impl Dispatcher {
             metrics,
             stop: stop.clone(),
         };
-        let (under_way, etags, writing) = Default::default();
+        let (under_way, etags, writing, given_up) = Default::default();
         Self {
             overdue: Overdue::new(sender.clone()),
             sender,
@@ -117,6 +119,7 @@ impl Dispatcher {
             gone,
             recorder: Some((recorder, to_write)),
             written,
+            given_up,
             writing,
             rulings,
             ruling,
@@ -171,7 +174,7 @@ impl Dispatcher {
                     Ruling::Discarded(deliveries) => {
                         for delivery in deliveries {
                             self.attempts.waiters.not_soon(delivery.id.planned_at);
-                            self.attempts.lanes().withdraw(&delivery, Instant::now());
+                            self.attempts.lanes().discard(&delivery, Instant::now());
                         }
                     }
                     Ruling::Released => self.attempts.lanes().release(Instant::now()),
@@ -186,7 +189,10 @@ impl Dispatcher {
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 () = sleep_until(self.overdue.next()) => {}
-                Some(count) = self.written.recv() => self.attempts.are_written(count),
+                Some(Written { count, given_up }) = self.written.recv() => {
+                    self.attempts.are_written(count);
+                    given_up.iter().for_each(|id| _ = self.given_up.remove(id));
+                }
                 Some(key) = self.gone.recv() => self.disable(key),
                 Some(joined) = self.writing.join_next() => ended(joined),
                 () = self.attempts.news.notified() => {}
@@ -210,7 +216,8 @@ impl Dispatcher {
     async fn give_up(&mut self) {
         for (delivery, stored) in self.overdue.look().await {
             let is_waiting = self.attempts.lanes().withdraw(&delivery, Instant::now());
-            if is_waiting {
+            // The log tells those that are given up as open until that is written down.
+            if is_waiting && self.given_up.insert(delivery.id) {
                 self.attempts.note(Record::given_up(delivery, stored));
             }
         }
@@ -228,6 +235,9 @@ impl Dispatcher {
         let snapshot = self.sender.channels.snapshot();
         for delivery in found {
             let id = delivery.id;
+            if self.given_up.contains(&id) {
+                continue;
+            }
             let enabled = self.notice(&EndpointKey::of(&delivery), &snapshot);
             let due = due(&delivery);
             let prospect = self.attempts.lanes().arrive(delivery, due, enabled);
@@ -257,7 +267,8 @@ impl Dispatcher {
                 Ok(Deliveries { found, reached }) => {
                     // What lies beyond comes when the log is followed.
                     let followed = self.followed;
-                    let found = found.into_iter().filter(|delivery| delivery.id <= followed);
+                    let is_known = |delivery: &Delivery| delivery.id <= followed && !self.given_up.contains(&delivery.id);
+                    let found = found.into_iter().filter(is_known);
                     let found = found
                         .map(|delivery| {
                             let due = due(&delivery);

@@ -20,7 +20,7 @@ use super::verdict::Verdict;
 use crate::pb::store::{DeliveryState, Endpoint};
 use crate::store::{Delivery, DeliveryId, Position};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -203,12 +203,14 @@ pub(super) struct Lanes {
     awaited: Option<Instant>,
     /// What was planned before it is held: it is not attempted, and holds its lane up.
     held_before: Option<Position>,
+    /// What somebody has discarded while it was under way: nothing follows that.
+    discarded: HashSet<DeliveryId>,
 }
 
 impl Lanes {
     pub(super) fn new(rules: Rules) -> Self {
-        let (endpoints, turns, timers, missing) = Default::default();
-        Self { rules, endpoints, turns, in_flight: 0, broken: 0, timers, missing, awaited: None, held_before: None }
+        let (endpoints, turns, timers, missing, discarded) = Default::default();
+        Self { rules, endpoints, turns, in_flight: 0, broken: 0, timers, missing, awaited: None, held_before: None, discarded }
     }
 
     /// Holds what was planned before a position, from the beginning on.
@@ -403,6 +405,7 @@ impl Lanes {
     ) -> Decision {
         let Start { key, delivery: Delivery { id, lane: lane_of, progress, .. } } = start;
         self.in_flight = self.in_flight.saturating_sub(1);
+        let is_discarded = self.discarded.remove(id);
         let nothing = Decision {
             state: DeliveryState::Failed,
             attempts: progress.attempts,
@@ -460,6 +463,7 @@ impl Lanes {
                 (state, Some(now + wait))
             }
         };
+        let (next, due) = if is_discarded && due.is_some() { (DeliveryState::Discarded, None) } else { (next, due) };
         match (parked, due) {
             (true, Some(due)) => {
                 if let Some(parked) = state.parked.get_mut(id) {
@@ -506,6 +510,10 @@ impl Lanes {
     /// `due`.
     pub(super) fn postponed(&mut self, start: &Start, now: Instant, due: Instant) {
         let Start { key, delivery: Delivery { id, lane: lane_of, .. } } = start;
+        if self.discarded.contains(id) {
+            self.finished(start, &Verdict::NotCalled, now, 0.0, Terms::default());
+            return;
+        }
         self.in_flight = self.in_flight.saturating_sub(1);
         let Some(state) = self.endpoints.get_mut(key) else { return };
         state.in_flight = state.in_flight.saturating_sub(1);
@@ -521,6 +529,13 @@ impl Lanes {
             }
         }
         self.go_on(key, *lane_of, now);
+    }
+
+    /// A delivery is discarded. If it is under way, that is the last attempt.
+    pub(super) fn discard(&mut self, delivery: &Delivery, now: Instant) {
+        if !self.withdraw(delivery, now) {
+            self.discarded.insert(delivery.id);
+        }
     }
 
     /// A delivery is settled by somebody else. False if it is under way: that ends by itself.

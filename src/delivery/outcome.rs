@@ -56,10 +56,14 @@ pub(super) fn settled(
 /// What a notification repeats of the message of an entry, and its session. Nothing is copied if nobody else has the entry, as is so of
 /// what has waited.
 fn gist(entry: Arc<Entry>) -> (pb::CimMessage, Option<Session>) {
-    match Arc::try_unwrap(entry) {
+    let (message, session) = match Arc::try_unwrap(entry) {
         Ok(mut entry) => (take_message(&mut entry).map(|message| *message).unwrap_or_default(), entry.session),
         Err(shared) => (message_of(&shared).map(sessions::gist).unwrap_or_default(), shared.session.clone()),
-    }
+    };
+    // An entry that was carried forward has none, but its message names it; what else is known of it is filled in later.
+    let named = || message.header.as_ref()?.channel_session_id.clone();
+    let session = session.or_else(|| Some(Session { id: named()?, ..Session::default() }));
+    (message, session)
 }
 
 fn notification(about: pb::CimMessage, outcome: &Outcome, now: Timestamp) -> pb::CimMessage {
@@ -82,6 +86,7 @@ fn notification(about: pb::CimMessage, outcome: &Outcome, now: Timestamp) -> pb:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pb::store::{Carried, CarriedDelivery};
     use crate::samples;
     use crate::store::Position;
     use serde_json::json;
@@ -110,5 +115,14 @@ mod tests {
         let header = message.header.as_ref().expect("has a header");
         assert_eq!((header.original_message_id.as_deref(), header.provider_message_id.as_deref()), (Some("m"), Some("p")));
         assert_eq!(told[0].session.as_ref().map(|session| &*session.id), Some("s"));
+    }
+
+    #[test]
+    fn the_outcome_of_what_was_carried_forward_belongs_to_the_session_that_its_message_names() {
+        let message = samples::message(json!({ "header": { "channelSessionId": "s" } }));
+        let delivery = CarriedDelivery { message: Some(message), ..CarriedDelivery::default() };
+        let carried = Carried { delivery: Some(delivery), ..Carried::default() };
+        let (_, session) = gist(Arc::new(Entry { carried: Some(carried.into()), ..Entry::default() }));
+        assert_eq!(session.map(|session| session.id).as_deref(), Some("s"));
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Record {
     step: DeliveryStep,
     /// None while it stays open.
     settled: Option<Box<Settled>>,
+    /// True if nothing was attempted.
+    gives_up: bool,
     at: Timestamp,
 }
 
@@ -59,7 +61,7 @@ impl Record {
         };
         // It is open as long as an attempt is due.
         let settled = due.is_none().then(|| Box::new(Settled::new(state, stored, report, answers)));
-        Self { delivery, step, settled, at: wire::now() }
+        Self { delivery, step, settled, gives_up: false, at: wire::now() }
     }
 
     /// That a delivery is given up, which is too old, and which nothing attempts.
@@ -68,7 +70,7 @@ impl Record {
         let step = Progress { state, due: 0, ..delivery.progress }.to_pb(delivery.id);
         let report = Report { text: Some("it could not be delivered in time".into()), ..Report::default() };
         let settled = Settled::new(state, stored, report, Vec::new());
-        Self { delivery, step, settled: Some(Box::new(settled)), at: wire::now() }
+        Self { delivery, step, settled: Some(Box::new(settled)), gives_up: true, at: wire::now() }
     }
 
     /// The delivery.
@@ -79,6 +81,11 @@ impl Record {
     /// True if the delivery is settled by it.
     pub(super) const fn settles(&self) -> bool {
         self.settled.is_some()
+    }
+
+    /// True if the delivery is given up without an attempt.
+    pub(super) const fn gives_up(&self) -> bool {
+        self.gives_up
     }
 
     /// How far the delivery is with it.

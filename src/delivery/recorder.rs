@@ -11,8 +11,9 @@ use crate::metrics;
 use crate::outcomes::Waiters;
 use crate::pb;
 use crate::pb::store::DeliveryState;
+use crate::receipts;
 use crate::sessions;
-use crate::store::{self, AppendError, Facts, Frame};
+use crate::store::{self, AppendError, DeliveryId, Facts, Frame};
 use crate::violation::Violations;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,10 +41,18 @@ pub(super) struct Recorder {
     pub(super) waiters: Waiters,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<metrics::Delivery>,
-    /// Hears how many more were written, or given up.
-    pub(super) done: mpsc::UnboundedSender<usize>,
+    /// Hears what more was written, or could not be.
+    pub(super) done: mpsc::UnboundedSender<Written>,
     /// Ends the attempts to write.
     pub(super) stop: CancellationToken,
+}
+
+/// Records that are written, or that could not be.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) count: usize,
+    /// The deliveries of those that tell that one was given up without an attempt.
+    pub(super) given_up: Vec<DeliveryId>,
 }
 
 /// A step, and what is written with it.
@@ -150,10 +159,18 @@ impl Recorder {
         // Made before, because nobody else can append while the frame is made.
         let mut frame: Frame = steps.iter_mut().map(|step| step.record.entry(step.answered, &snapshot)).collect();
         let make = |facts: &dyn Facts| {
-            open.extend(steps.iter().map(|step| facts.is_open(step.record.id())));
+            // What is given up may just have got through.
+            let is_settled = |i: usize, record: &Record| {
+                record.gives_up() && steps[..i].iter().any(|step| step.record.settles() && step.record.id() == record.id())
+            };
+            let is_open = |(i, step): (usize, &Prepared)| facts.is_open(step.record.id()) && !is_settled(i, &step.record);
+            open.extend(steps.iter().enumerate().map(is_open));
             let mut are_open = open.iter();
             frame.retain(|_| are_open.next() == Some(&true));
-            frame.iter_mut().for_each(|entry| sessions::bring_up_to_date(entry, facts));
+            for entry in &mut frame {
+                sessions::bring_up_to_date(entry, facts);
+                receipts::hold_earlier(entry, facts);
+            }
             if let (Some(Prepared { record, answers, .. }), Some(true)) = (steps.last(), open.last()) {
                 record.answer(&mut frame, answers, facts, &snapshot);
             }
@@ -178,7 +195,8 @@ impl Recorder {
         for (Prepared { record, .. }, is_durable) in steps.iter().zip(staged.open) {
             self.tell(record, is_durable);
         }
-        let _nobody_counts = self.done.send(steps.len());
+        let given_up = steps.iter().filter(|step| step.record.gives_up()).map(|step| step.record.id()).collect();
+        let _nobody_counts = self.done.send(Written { count: steps.len(), given_up });
         steps.clear();
         steps
     }

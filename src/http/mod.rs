@@ -167,6 +167,7 @@ fn cors(allowed: &[String]) -> Option<CorsLayer> {
             header::CONTENT_TYPE,
             header::IF_MATCH,
             HeaderName::from_static(notifications::LAST_EVENT_ID),
+            prefer::PREFER,
         ])
         .expose_headers([header::RETRY_AFTER, header::ETAG, header::LOCATION])
         .max_age(Duration::from_secs(60 * 60));

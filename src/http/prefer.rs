@@ -4,7 +4,7 @@ use crate::outcomes::{LONGEST_DELIVERY_WAIT, Patience};
 use axum::http::{HeaderMap, HeaderName};
 use std::time::Duration;
 
-const PREFER: HeaderName = HeaderName::from_static("prefer");
+pub(super) const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// How long a client wants to wait: `respond-async` not at all, `wait=N` for so many seconds, as far as that is allowed. None if it
 /// does not say; of several wishes the first counts. What is not understood is passed over, as the RFC has it.

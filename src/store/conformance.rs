@@ -48,6 +48,7 @@ macro_rules! conforms {
             of_many_who_claim_one_id_one_appends,
             reading_goes_by_pages_of_entries_and_of_bytes,
             reading_beyond_the_end_is_empty,
+            what_is_no_message_is_for_no_reader,
             a_message_is_found_by_the_id_it_has_now,
             an_ephemeral_entry_is_read_but_has_no_look_up_and_no_history,
             a_history_is_newest_first_in_pages_that_later_messages_do_not_shift,
@@ -353,6 +354,14 @@ pub(super) async fn reading_beyond_the_end_is_empty(store: Arc<dyn Store>) {
             assert!(read.as_ref().is_ok_and(Vec::is_empty), "{entries} entries, after {after}: {read:?}");
         }
     }
+}
+
+pub(super) async fn what_is_no_message_is_for_no_reader(store: Arc<dyn Store>) {
+    let planned = append(&*store, vec![planning(said("a"), &[Endpoint::Connector])]).await.remove(0);
+    let id = DeliveryId { planned_at: planned.position, endpoint: Endpoint::Connector };
+    let retried = Entry { delivery_steps: vec![step(id, DeliveryState::Pending)], ..Entry::default() };
+    append(&*store, vec![retried, said("b")]).await;
+    assert_eq!(ids(&log(&*store).await), ["a", "b"]);
 }
 
 pub(super) async fn a_message_is_found_by_the_id_it_has_now(store: Arc<dyn Store>) {

@@ -179,7 +179,7 @@ impl Store for Memory {
         let mut bytes = 0;
         let mut scan = Scan { entries: Vec::new(), reached: after };
         for kept in log.entries.range(start..).take(SCANNED) {
-            if filter.matches(&kept.stored.entry) {
+            if filter.matches(&kept.stored.entry) && kept.stored.entry.message.is_some() {
                 bytes += kept.message_bytes;
                 if scan.entries.len() == page.entries || (bytes > page.bytes && !scan.entries.is_empty()) {
                     break;

@@ -40,7 +40,7 @@ async fn an_allowed_origin_may_post_and_listen_and_change_channels() {
         assert!(answer.header("access-control-allow-methods").unwrap().contains(method), "{path}");
         assert_eq!(
             answer.header("access-control-allow-headers"),
-            Some("authorization,content-type,if-match,last-event-id"),
+            Some("authorization,content-type,if-match,last-event-id,prefer"),
             "{path}"
         );
     }

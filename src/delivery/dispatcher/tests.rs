@@ -230,7 +230,7 @@ async fn give_up(mut dispatcher: Dispatcher, those: Vec<(Delivery, Stored)>) -> 
     drop(dispatcher.attempts);
     let begun = Instant::now();
     recorder.run(records).await;
-    assert_eq!(dispatcher.written.recv().await, Some(count));
+    assert_eq!(dispatcher.written.recv().await.map(|written| written.count), Some(count));
     begun.elapsed()
 }
 
@@ -245,6 +245,24 @@ async fn what_comes_together_is_written_at_once_without_what_somebody_else_has_s
     assert_eq!(store.writes.load(Ordering::Relaxed), 1);
     assert_eq!(store.span().end.0 - end.0, 2, "two are given up");
     assert!(store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_twice_is_told_once() {
+    let (store, dispatcher, mut open) = three_to_give_up(&Waiters::new(1)).await;
+    let end = store.span().end;
+    open.push(open[0].clone());
+    give_up(dispatcher, open).await;
+    assert_eq!((store.writes.load(Ordering::Relaxed), store.span().end.0 - end.0), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_given_up_is_not_taken_up_again_before_that_is_written_down() {
+    let (_store, mut dispatcher, open) = three_to_give_up(&Waiters::new(1)).await;
+    dispatcher.given_up.extend(open.iter().map(|(delivery, _)| delivery.id));
+    dispatcher.follow().await;
+    dispatcher.attempts.lanes().wake(Instant::now());
+    assert_eq!(dispatcher.attempts.next(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -314,6 +314,44 @@ fn what_is_withdrawn_is_not_begun() {
 }
 
 #[test]
+fn what_is_discarded_while_it_is_under_way_is_not_attempted_again() {
+    let discarded = |parked: bool, end: fn(&mut World, &Start)| {
+        let mut world = World::with((1..=2).map(|number| delivery("a", 1, number)));
+        if parked {
+            let mut parked = delivery("a", 1, 0);
+            parked.progress.state = DeliveryState::Parked;
+            world.arrive(parked);
+        }
+        let mut begun = world.begun();
+        let at = usize::from(begun.len() > 1 && (begun[0].delivery.progress.state == DeliveryState::Parked) != parked);
+        let start = begun.remove(at);
+        world.lanes.discard(&start.delivery, world.now);
+        end(&mut world, &start);
+        for other in begun {
+            world.end(&other, Verdict::Delivered);
+        }
+        let mut later = Vec::new();
+        for _ in 0..9 {
+            for other in world.begun() {
+                later.push(other.delivery.id);
+                world.end(&other, Verdict::Delivered);
+            }
+            world.wait(Duration::from_hours(1));
+        }
+        assert!(!later.contains(&start.delivery.id), "{parked}");
+        assert!(later.contains(&delivery("a", 1, 2).id), "the others go on");
+        assert!(world.lanes.endpoints.values().all(|state| state.lanes.is_empty()), "nothing is left");
+        assert!(world.lanes.discarded.is_empty() && world.lanes.in_flight() == 0);
+    };
+    for parked in [false, true] {
+        discarded(parked, |world, start| assert_eq!(world.end(start, FAILED).due, None));
+        discarded(parked, |world, start| assert_eq!(world.end(start, DOWN).due, None));
+        discarded(parked, |world, start| assert_eq!(world.end(start, Verdict::Delivered).state, DeliveryState::Delivered));
+        discarded(parked, |world, start| world.lanes.postponed(start, world.now, world.now + SECOND));
+    }
+}
+
+#[test]
 fn a_probe_that_calls_nobody_leaves_the_breaker_as_it_is_and_another_follows() {
     let mut world = World::with((1..=5).map(|lane| delivery("a", lane, lane)));
     for _ in 0..3 {

@@ -8,6 +8,7 @@ use cim_gateway::pb::{
     Delivery, DeliveryState, DiscardDeliveriesRequest, DiscardDeliveryRequest, DiscardableState, GetDeliveryRequest,
     ListDeliveriesRequest, RedriveDeliveriesRequest, RedriveDeliveryRequest,
 };
+use cim_gateway::pb::{DeliveryStatus, GetMessageRequest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use tonic::Code;
@@ -68,6 +69,12 @@ async fn what_is_given_up_is_a_dead_letter_that_can_be_redriven_as_a_new_deliver
     let call = connector.call().await;
     assert_eq!((call.said().as_str(), &call.id, call.body["id"].as_str()), ("hi", &redriven.id, Some("m-1")));
     assert_ne!(call.id, refused.id);
+    eventually("the outcome is that of the redriving", async || {
+        let mut calls = gateway.client().await.calls;
+        let found = calls.get_message(GetMessageRequest { message_id: "m-1".into() }).await.expect("is found").into_inner();
+        found.outcome.filter(|outcome| outcome.status() == DeliveryStatus::Delivered)
+    })
+    .await;
     assert!(listed(&mut desk, DeliveryState::Dead).await.is_empty());
     let again = desk.redrive_delivery(request).await.expect_err("it is one no more");
     assert_eq!(again.code(), Code::NotFound);

@@ -240,3 +240,28 @@ async fn the_providers_id_in_a_connectors_answer_is_learned() {
     gateway.client().await.send(receipt("shop", "wamid.9", Read)).await;
     assert_eq!(outcome(&followed(&gateway, "m-1").await), Some(Read));
 }
+
+#[tokio::test]
+async fn a_receipt_that_is_faster_than_the_connectors_answer_with_the_providers_id_counts() {
+    let notification = json!({
+        "id": "n", "header": { "providerMessageId": "wamid.9" },
+        "body": { "type": "DELIVERYNOTIFICATION", "status": "DELIVERED", "reasonCode": "200" },
+    });
+    let connector = Receiver::answering(move |_| Reply::With(200, notification.clone())).await;
+    let gateway = gateway().start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    gateway.client().await.send(receipt("shop", "wamid.9", Read)).await;
+    sent(&gateway, "m-1").await;
+    assert_eq!(outcome(&followed(&gateway, "m-1").await), Some(Read));
+}
+
+#[tokio::test]
+async fn a_receipt_is_about_the_message_of_its_own_channel_whatever_ids_others_choose() {
+    let gateway = gateway().start().await;
+    sent(&gateway, "1").await;
+    let client = gateway.client().await;
+    client.send(answers("other", "ada", "hi").with_id("wamid.1")).await;
+    client.send(provided(receipt("shop", "1", Delivered), "wamid.1")).await;
+    client.send(receipt("shop", "wamid.1", Read)).await;
+    assert_eq!(outcome(&followed(&gateway, "1").await), Some(Read));
+}
