@@ -2,8 +2,11 @@
 
 use super::caller::Caller;
 use crate::pb::store::Session;
-use crate::store::{CustomerFacts, Delivery, DeliveryId, Facts, Name, Named, SessionFacts, SessionKey};
+use crate::store::{Common, CustomerFacts, Delivery, DeliveryId, Facts, Name, Named, SessionFacts};
 use std::sync::Arc;
+
+/// Most sessions of others in one conversation that are passed over: everybody else waits meanwhile.
+const UNSEEN: usize = 16;
 
 /// Facts without the sessions of service identifiers that a caller is not bound to: to it they are unknown, and so are the messages in
 /// them. Customers are everybody's.
@@ -23,24 +26,21 @@ impl Facts for Seen<'_> {
         self.facts.session_facts(id).filter(|known| self.sees(&known.session))
     }
 
-    fn latest_session(&self, key: &SessionKey) -> Option<Arc<Session>> {
-        self.facts.latest_session(key).filter(|session| self.sees(session))
-    }
-
-    fn session_of_conversation(&self, conversation: &str) -> Option<Arc<Session>> {
-        self.facts.session_of_conversation(conversation).filter(|session| self.sees(session))
+    fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {
+        let everybodys = matches!(common, Common::Customer(_) | Common::Address { .. });
+        let mut unseen: Vec<String> = Vec::new();
+        while unseen.len() <= UNSEEN {
+            let session = self.facts.session_with(common, &|id| passed_over(id) || unseen.iter().any(|other| other == id))?;
+            if everybodys || self.sees(&session) {
+                return Some(session);
+            }
+            unseen.push(session.id.clone());
+        }
+        None
     }
 
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
         self.facts.customer(id)
-    }
-
-    fn customer_at(&self, channel_type: &str, address: &str) -> Option<String> {
-        self.facts.customer_at(channel_type, address)
-    }
-
-    fn active_conversation(&self, customer: &str) -> Option<String> {
-        self.facts.active_conversation(customer)
     }
 
     fn named(&self, name: Name<'_>) -> Option<Named> {

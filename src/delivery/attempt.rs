@@ -180,7 +180,7 @@ impl Sender {
                 decided.attempt.answer = excerpt(&answer.body, self.settings.excerpt);
                 decided.report = Report::read(&answer.body);
                 if takes_envelopes && decided.verdict == Verdict::Delivered {
-                    decided.answers = bot::answers(&answer.body);
+                    decided.answers = answers(channel, &answer.body);
                 }
                 if decided.report.failed() && matches!(decided.verdict, Verdict::Delivered | Verdict::Accepted) {
                     // It was heard, and says that it will come to nothing.
@@ -205,6 +205,16 @@ impl Sender {
         }
         decided
     }
+}
+
+/// What a bot has answered. It has the message, so that an answer that cannot be read is no reason to send it again.
+fn answers(channel: &pb::Channel, answer: &[u8]) -> Vec<bot::Answer> {
+    bot::answers(answer).unwrap_or_else(|error| {
+        let bot = channel.bot.as_ref().map(|bot| &*bot.id);
+        // Of the answer, it names one character at most.
+        tracing::warn!(channel = channel.id, bot, %error, "a bot's answer cannot be read and is left out");
+        Vec::new()
+    })
 }
 
 /// How old at a time is what there has been since another.

@@ -12,7 +12,7 @@ use crate::pb;
 use crate::pb::store::{DeliveryState, DeliveryStep, Entry, Submission};
 use crate::planning;
 use crate::sessions;
-use crate::store::{self, Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
+use crate::store::{self, Ahead, Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
 use crate::wire;
 use prost_types::Timestamp;
 use std::time::SystemTime;
@@ -143,21 +143,29 @@ impl Record {
         Ok(())
     }
 
-    /// Adds the entries of a bot's answers to a frame.
+    /// Adds the entries of a bot's answers to a frame. Each goes where it would go if all before it had been appended already: an answer
+    /// may open the session that the next one belongs to, or end it.
     pub(super) fn answer(&self, frame: &mut Frame, answers: &[(pb::CimMessage, bool)], facts: &dyn Facts, snapshot: &Snapshot) {
         for (message, is_suggestion) in answers {
-            match sessions::route(facts, snapshot, message.clone(), Submission::default(), self.at) {
-                Ok(routed) => frame.extend(routed.into_iter().map(|mut entry| {
-                    if *is_suggestion {
-                        entry.audiences = vec![pb::Audience::Platform.into()];
-                    } else {
-                        planning::plan(&mut entry, snapshot);
-                    }
-                    entry
-                })),
+            let facts = Ahead::of(facts, frame);
+            match sessions::route(&facts, snapshot, message.clone(), Submission::default(), self.at) {
+                Ok(mut routed) => {
+                    routed.iter_mut().for_each(|entry| plan_answer(entry, *is_suggestion, snapshot));
+                    frame.append(&mut routed);
+                }
                 Err(violations) => tracing::warn!(?violations, "a bot's answer belongs nowhere and is left out"),
             }
         }
+    }
+}
+
+/// Plans the deliveries of an entry of a bot's answer. A suggestion is only for who helps to answer; what the gateway tells of its session
+/// is for both sides, as ever.
+fn plan_answer(entry: &mut Entry, is_suggestion: bool, snapshot: &Snapshot) {
+    if is_suggestion && !entry.message.as_deref().is_some_and(sessions::is_notice) {
+        entry.audiences = vec![pb::Audience::Platform.into()];
+    } else {
+        planning::plan(entry, snapshot);
     }
 }
 

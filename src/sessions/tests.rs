@@ -2,7 +2,7 @@ use super::*;
 use crate::channels::Channels;
 use crate::samples;
 use crate::store::memory::Memory;
-use crate::store::{AppendError, Delivery, DeliveryId, Name, Named, Position, SessionFacts, Store as _, Stored};
+use crate::store::{AppendError, Common, Delivery, DeliveryId, Name, Named, Position, SessionFacts, Store as _, Stored};
 use crate::wire::{Bounds, normalise};
 use futures::FutureExt as _;
 use serde_json::{Value as Json, json};
@@ -26,24 +26,17 @@ impl Facts for Nothing {
         self.asked("session")
     }
 
-    fn latest_session(&self, _: &SessionKey) -> Option<Arc<Session>> {
-        self.asked("latest session")
-    }
-
-    fn session_of_conversation(&self, _: &str) -> Option<Arc<Session>> {
-        self.asked("session of a conversation")
+    fn session_with(&self, common: Common<'_>, _: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {
+        self.asked(match common {
+            Common::Key(_) => "latest session",
+            Common::Address { .. } => "customer at an address",
+            Common::Customer(_) => "active conversation",
+            Common::Conversation(_) => "session of a conversation",
+        })
     }
 
     fn customer(&self, _: &str) -> Option<Arc<CustomerFacts>> {
         self.asked("customer")
-    }
-
-    fn customer_at(&self, _: &str, _: &str) -> Option<String> {
-        self.asked("customer at an address")
-    }
-
-    fn active_conversation(&self, _: &str) -> Option<String> {
-        self.asked("active conversation")
     }
 
     fn named(&self, _: Name<'_>) -> Option<Named> {

@@ -11,8 +11,8 @@ pub(super) use model::Model;
 
 use super::random::Random;
 use super::{
-    AppendError, CustomerFacts, Deliveries, Delivery, DeliveryId, Error, Facts, Frame, Name, Named, Page, Position, Progress,
-    SessionFacts, SessionFilter, SessionKey, SessionPage, Store, Stored, Wanted, customer_numbers, message_of,
+    AppendError, Common, CustomerFacts, Deliveries, Delivery, DeliveryId, Error, Facts, Frame, Name, Named, Page, Position,
+    Progress, SessionFacts, SessionFilter, SessionKey, SessionPage, Store, Stored, Wanted, customer_numbers, message_of,
 };
 use crate::pb;
 use crate::pb::body::Kind;

@@ -72,20 +72,33 @@ pub trait Facts {
     /// A session by its id, and when its customer was last active.
     fn session_facts(&self, id: &str) -> Option<SessionFacts>;
 
+    /// The session that is meant among those with something in common, active or ended, those that `passed_over` names excepted.
+    fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<pb::store::Session>>;
+
     /// The session of a key, active or ended.
-    fn latest_session(&self, key: &SessionKey) -> Option<Arc<pb::store::Session>>;
+    fn latest_session(&self, key: &SessionKey) -> Option<Arc<pb::store::Session>> {
+        self.session_with(Common::Key(key), &|_| false)
+    }
 
     /// The session of a conversation, active or ended.
-    fn session_of_conversation(&self, conversation: &str) -> Option<Arc<pb::store::Session>>;
+    fn session_of_conversation(&self, conversation: &str) -> Option<Arc<pb::store::Session>> {
+        self.session_with(Common::Conversation(conversation), &|_| false)
+    }
 
     /// A customer by id, as the latest of its messages has it.
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>>;
 
     /// Id of the customer whose session is at an address on channels of a type.
-    fn customer_at(&self, channel_type: &str, address: &str) -> Option<String>;
+    fn customer_at(&self, channel_type: &str, address: &str) -> Option<String> {
+        let session = self.session_with(Common::Address { channel_type, address }, &|_| false)?;
+        Some(session.customer_id.clone())
+    }
 
     /// The conversation of a customer's active session.
-    fn active_conversation(&self, customer: &str) -> Option<String>;
+    fn active_conversation(&self, customer: &str) -> Option<String> {
+        let session = self.session_with(Common::Customer(customer), &|_| false)?;
+        is_active(&session).then(|| session.conversation_id.clone())
+    }
 
     /// The latest message that goes by a name; of a provider's also a delivery notification.
     fn named(&self, name: Name<'_>) -> Option<Named>;
@@ -294,11 +307,16 @@ impl Latest<SessionFacts> {
 
 /// What several sessions have in common, so that one of them could be meant.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Common<'c> {
+pub enum Common<'c> {
     /// One customer on one channel.
     Key(&'c SessionKey),
     /// An address on channels of one type.
-    Address { channel_type: &'c str, address: &'c str },
+    Address {
+        /// The type.
+        channel_type: &'c str,
+        /// The address.
+        address: &'c str,
+    },
     /// The customer.
     Customer(&'c str),
     /// The conversation.
@@ -307,7 +325,7 @@ pub(super) enum Common<'c> {
 
 impl Common<'_> {
     /// True if a session has it.
-    fn has(self, session: &pb::store::Session) -> bool {
+    pub(super) fn has(self, session: &pb::store::Session) -> bool {
         match self {
             Self::Key(key) => {
                 session.service_identifier == key.service_identifier
@@ -633,26 +651,12 @@ impl Facts for State {
         self.sessions.get(id).map(|latest| latest.fact.clone())
     }
 
-    fn latest_session(&self, key: &SessionKey) -> Option<Arc<pb::store::Session>> {
-        Some(self.meant(Common::Key(key), &|_| false)?.1)
-    }
-
-    fn session_of_conversation(&self, conversation: &str) -> Option<Arc<pb::store::Session>> {
-        Some(self.meant(Common::Conversation(conversation), &|_| false)?.1)
+    fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<pb::store::Session>> {
+        Some(self.meant(common, passed_over)?.1)
     }
 
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
         self.customers.get(id).map(|latest| latest.fact.clone())
-    }
-
-    fn customer_at(&self, channel_type: &str, address: &str) -> Option<String> {
-        let (_, session) = self.meant(Common::Address { channel_type, address }, &|_| false)?;
-        Some(session.customer_id.clone())
-    }
-
-    fn active_conversation(&self, customer: &str) -> Option<String> {
-        let (_, session) = self.meant(Common::Customer(customer), &|_| false)?;
-        is_active(&session).then(|| session.conversation_id.clone())
     }
 
     fn named(&self, name: Name<'_>) -> Option<Named> {

@@ -23,6 +23,7 @@
 //!
 //! **Retention.** Old entries go, oldest first. Reading below [`Span::oldest`] is an error, never a silent gap.
 
+mod ahead;
 mod bloom;
 pub mod bookmarks;
 pub mod care;
@@ -51,9 +52,10 @@ pub(crate) mod double;
 #[cfg(test)]
 mod random;
 
+pub(crate) use ahead::Ahead;
 pub use deliveries::{Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, accepted_at, message_of, take_message};
-use facts::{Common, Rank, is_active};
-pub use facts::{CustomerFacts, Facts, Name, Named, SessionFacts, SessionKey};
+pub use facts::{Common, CustomerFacts, Facts, Name, Named, SessionFacts, SessionKey};
+use facts::{Rank, is_active};
 pub(crate) use facts::{customer_numbers, last_activity};
 pub use filter::Filter;
 pub(crate) use filter::Whereabouts;

@@ -16,9 +16,7 @@ use super::facts::{Name, Named, State};
 use super::hash::HashKey;
 use super::index::{Index, IndexError, Lookup};
 use super::log::{BATCH_HEADER, Block, BlockBuilder, Hints, Record};
-use super::{
-    Claim, Common, CustomerFacts, Error, Facts, Frame, Position, Rank, SessionFacts, SessionKey, Stored, clock, is_active,
-};
+use super::{Claim, Common, CustomerFacts, Error, Facts, Frame, Position, Rank, SessionFacts, Stored, clock, is_active};
 use crate::pb::store::Session;
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -429,12 +427,12 @@ impl<'t> Layers<'t> {
         })
     }
 
-    fn meant(&self, common: Common<'_>) -> Option<Arc<Session>> {
+    fn meant(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {
         let mut best: Option<(Rank, Arc<Session>)> = None;
         let mut above: Vec<&State> = Vec::with_capacity(2);
         for Generation { state, first, .. } in std::iter::once(&self.tail.young).chain(self.tail.old.as_deref()) {
             // What a later generation tells of a session is what counts.
-            let found = state.meant(common, &|id| above.iter().any(|above| above.sessions().contains_key(id)));
+            let found = state.meant(common, &|id| passed_over(id) || above.iter().any(|above| above.sessions().contains_key(id)));
             best = best.into_iter().chain(found).max_by_key(|(rank, _)| *rank);
             // Nothing older goes before an active session with a later message. One that was carried forward has an older one.
             if let Some((_, session)) = best.take_if(|(rank, session)| is_active(session) && rank.position() >= *first) {
@@ -442,7 +440,7 @@ impl<'t> Layers<'t> {
             }
             above.push(state);
         }
-        let passed_over = |id: &str| above.iter().any(|above| above.sessions().contains_key(id));
+        let passed_over = |id: &str| passed_over(id) || above.iter().any(|above| above.sessions().contains_key(id));
         let found = self.look_up(|lookup| lookup.meant(common, &passed_over));
         best.into_iter().chain(found).max_by_key(|(rank, _)| *rank).map(|(_, session)| session)
     }
@@ -454,26 +452,13 @@ impl Facts for Layers<'_> {
         told.or_else(|| self.look_up(|lookup| lookup.session(id)))
     }
 
-    fn latest_session(&self, key: &SessionKey) -> Option<Arc<Session>> {
-        self.meant(Common::Key(key))
-    }
-
-    fn session_of_conversation(&self, conversation: &str) -> Option<Arc<Session>> {
-        self.meant(Common::Conversation(conversation))
+    fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {
+        self.meant(common, passed_over)
     }
 
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
         let told = self.tail.generations().find_map(|state| state.customer(id));
         told.or_else(|| self.look_up(|lookup| lookup.customer(id)))
-    }
-
-    fn customer_at(&self, channel_type: &str, address: &str) -> Option<String> {
-        Some(self.meant(Common::Address { channel_type, address })?.customer_id.clone())
-    }
-
-    fn active_conversation(&self, customer: &str) -> Option<String> {
-        let session = self.meant(Common::Customer(customer))?;
-        is_active(&session).then(|| session.conversation_id.clone())
     }
 
     fn named(&self, name: Name<'_>) -> Option<Named> {

@@ -26,6 +26,7 @@ pub use body::type_name;
 pub use header::sender_type;
 pub use instant::{from_millis, now, parse_iso, to_millis, to_rfc3339};
 pub use text::SyntaxError;
+pub(crate) use text::{Document, Json, Node};
 
 use crate::pb;
 use crate::violation::{Reason, Violations};
@@ -33,7 +34,6 @@ use codec::Object;
 use path::Path;
 use read::{MOST_POINTER, Reader};
 use std::collections::BTreeMap;
-use text::{Document, Json};
 use tidy::Tidier;
 use write::Writer;
 

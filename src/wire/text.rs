@@ -51,14 +51,14 @@ struct Token {
 
 /// A JSON document: its text and its tokens.
 #[derive(Debug)]
-pub(super) struct Document<'a> {
+pub(crate) struct Document<'a> {
     text: &'a str,
     tokens: Vec<Token>,
 }
 
 impl<'a> Document<'a> {
     /// Reads `bytes` as one JSON value nested at most `depth` containers deep. A byte order mark is skipped.
-    pub(super) fn parse(bytes: &'a [u8], depth: usize) -> Result<Self, SyntaxError> {
+    pub(crate) fn parse(bytes: &'a [u8], depth: usize) -> Result<Self, SyntaxError> {
         let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
         if u32::try_from(bytes.len()).is_err() {
             return Err(SyntaxError { line: 1, column: 1, message: "the text is longer than 4 GiB".into() });
@@ -79,21 +79,21 @@ impl<'a> Document<'a> {
     }
 
     /// The value that the document is.
-    pub(super) fn root(&self) -> Node<'_> {
+    pub(crate) fn root(&self) -> Node<'_> {
         Node { document: self, index: 0 }
     }
 }
 
 /// One value of a document.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Node<'d> {
+pub(crate) struct Node<'d> {
     document: &'d Document<'d>,
     index: u32,
 }
 
 /// What a value is.
 #[derive(Debug)]
-pub(super) enum Json<'d> {
+pub(crate) enum Json<'d> {
     Null,
     Bool(bool),
     /// The number's literal.
@@ -119,7 +119,7 @@ impl<'d> Node<'d> {
     }
 
     /// What the value is.
-    pub(super) fn json(self) -> Json<'d> {
+    pub(crate) fn json(self) -> Json<'d> {
         let token = self.token();
         let inside = Elements { document: self.document, at: self.index + 1, end: token.next };
         match token.kind {
@@ -132,6 +132,27 @@ impl<'d> Node<'d> {
             Kind::Array => Json::Array(inside),
             Kind::Object => Json::Object(Members(inside)),
         }
+    }
+
+    /// The value's JSON as it stands in the document: every digit of its numbers, every escape of its strings.
+    pub(crate) fn source(self) -> &'d str {
+        let Token { kind, start, end, .. } = self.token();
+        let quote = usize::from(matches!(kind, Kind::Plain | Kind::Escaped));
+        &self.document.text[start as usize - quote..end as usize + quote]
+    }
+
+    /// The string, unescaped; none if the value is something else.
+    pub(crate) fn text(self) -> Option<Cow<'d, str>> {
+        match self.json() {
+            Json::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The member `name`, the last one if there are several; none if the value is no object or has no such member.
+    pub(crate) fn member(self, name: &str) -> Option<Self> {
+        let Json::Object(members) = self.json() else { return None };
+        members.filter(|(key, _)| key == name).last().map(|(_, value)| value)
     }
 
     /// True for null.
@@ -164,7 +185,7 @@ pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
 
 /// The elements of a list, in order.
 #[derive(Debug, Clone)]
-pub(super) struct Elements<'d> {
+pub(crate) struct Elements<'d> {
     document: &'d Document<'d>,
     at: u32,
     end: u32,
@@ -185,7 +206,7 @@ impl<'d> Iterator for Elements<'d> {
 
 /// The members of an object, in order, repeated keys included.
 #[derive(Debug, Clone)]
-pub(super) struct Members<'d>(Elements<'d>);
+pub(crate) struct Members<'d>(Elements<'d>);
 
 impl<'d> Iterator for Members<'d> {
     type Item = (Cow<'d, str>, Node<'d>);
@@ -564,6 +585,28 @@ mod tests {
         ] {
             assert_eq!(unescape(raw), text, "{raw}");
         }
+    }
+
+    #[test]
+    fn a_value_is_copied_as_it_stands_in_the_document() {
+        let text = r#" {"n": 1.50e400, "n\u0061": "\ud83d \"", "plain": "ä", "list": [ 1, {} ], "no": null} "#;
+        let document = Document::parse(text.as_bytes(), 8).expect("is JSON");
+        let source = |name| document.root().member(name).map(Node::source);
+        assert_eq!(source("n"), Some("1.50e400"));
+        assert_eq!(source("na"), Some(r#""\ud83d \"""#));
+        assert_eq!(source("plain"), Some("\"ä\""));
+        assert_eq!(source("list"), Some("[ 1, {} ]"));
+        assert_eq!(source("no"), Some("null"));
+        assert_eq!(document.root().source(), text.trim());
+    }
+
+    #[test]
+    fn of_repeated_members_the_last_one_counts_and_only_objects_have_any() {
+        let document = Document::parse(br#"{"a": 1, "b": ["a"], "a": "x"}"#, 8).expect("is JSON");
+        let root = document.root();
+        assert_eq!(root.member("a").and_then(Node::text).as_deref(), Some("x"));
+        let list = root.member("b").expect("is there");
+        assert!(root.member("c").is_none() && list.member("a").is_none() && list.text().is_none());
     }
 
     #[test]

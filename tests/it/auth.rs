@@ -283,6 +283,27 @@ async fn a_connector_reaches_nothing_of_another_channel_whatever_it_leaves_out()
 }
 
 #[tokio::test]
+async fn a_connector_finds_its_own_session_in_a_conversation_that_goes_on_elsewhere() {
+    let guarded = Guarded::start().await;
+    let sent = async |name: &str, header: Json| {
+        let sender = json!({ "id": "1", "type": "CONNECTOR", "senderName": "C" });
+        let mut message = json!({ "header": header, "body": { "type": "PLAIN", "markdownText": "hi" } });
+        message["header"]["sender"] = sender;
+        let answer = guarded.ask(name, "POST", "/ccm/message/receive", &message).await;
+        serde_json::from_str::<Json>(&answer.body).expect("is JSON")
+    };
+    let on = |channel: &str| {
+        let key = json!({ "serviceIdentifier": channel, "channelCustomerIdentifier": "ada" });
+        json!({ "channelData": key, "customer": { "_id": "c1" } })
+    };
+    let own = sent("root", on("shop")).await;
+    let other = sent("root", on("bank")).await;
+    assert_eq!(own["conversationId"], other["conversationId"]);
+    let found = sent("shop", json!({ "conversationId": own["conversationId"] })).await;
+    assert_eq!(found["channelSessionId"], own["channelSessionId"]);
+}
+
+#[tokio::test]
 async fn a_bound_key_has_subscriptions_of_its_own() {
     let guarded = Guarded::start().await;
     let shop = guarded.as_("shop").await;

@@ -1,17 +1,25 @@
 use super::*;
-use crate::delivery::attempt::{End, Ended};
+use crate::delivery::answer::Report;
+use crate::delivery::attempt::{Decided, End, Ended};
+use crate::delivery::bot;
+use crate::delivery::lanes::{Decision, Start, Terms};
+use crate::delivery::verdict::Verdict;
 use crate::message::is_notification;
 use crate::outcomes::Patience;
+use crate::pb::body::Kind;
 use crate::pb::store::{self, DeliveryState, Endpoint, Entry};
 use crate::pb::{self, DeliveryStatus};
+use crate::planning;
 use crate::samples;
+use crate::sessions;
 use crate::store::double::Double;
 use crate::store::memory::Memory;
-use crate::store::{AppendError, Claim, Position, Stage, Staged, Stored, message_of};
+use crate::store::{AppendError, Claim, Facts, Position, Stage, Staged, Stored, message_of};
 use crate::violation::Violations;
 use crate::webhook;
+use crate::wire;
 use async_trait::async_trait;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -220,12 +228,15 @@ async fn three_to_give_up(waiters: &Waiters) -> (Arc<Counting>, Dispatcher, Vec<
 }
 
 /// Writes down that deliveries are given up; how long that takes.
-async fn give_up(mut dispatcher: Dispatcher, those: Vec<(Delivery, Stored)>) -> Duration {
+async fn give_up(dispatcher: Dispatcher, those: Vec<(Delivery, Stored)>) -> Duration {
+    write_down(dispatcher, those.into_iter().map(|(delivery, stored)| Record::given_up(delivery, stored)).collect()).await
+}
+
+/// Writes down what deliveries have come to; how long that takes.
+async fn write_down(mut dispatcher: Dispatcher, those: Vec<Record>) -> Duration {
     let (recorder, records) = dispatcher.recorder.take().expect("it does not run yet");
     let count = those.len();
-    for (delivery, stored) in those {
-        dispatcher.attempts.note(Record::given_up(delivery, stored));
-    }
+    those.into_iter().for_each(|record| dispatcher.attempts.note(record));
     assert_eq!(dispatcher.attempts.unwritten.load(Ordering::Relaxed), count);
     drop(dispatcher.attempts);
     let begun = Instant::now();
@@ -276,4 +287,145 @@ async fn what_somebody_waits_for_does_not_wait_for_more() {
 
     let (_store, dispatcher, open) = three_to_give_up(&waiters).await;
     assert!(give_up(dispatcher, open).await > Duration::ZERO, "nobody waits");
+}
+
+/// A shop with a bot and a connector, and what is said there.
+struct Shop {
+    memory: Arc<Memory>,
+    channels: Channels,
+}
+
+impl Shop {
+    async fn new() -> Self {
+        let channels = samples::channels(false);
+        let endpoint = || Some(pb::Endpoint { uri: "https://shop.example".into(), ..pb::Endpoint::default() });
+        let channel = pb::Channel {
+            service_identifier: "support".into(),
+            channel_type: "WEB".into(),
+            connector: endpoint(),
+            bot: Some(pb::Bot { endpoint: endpoint(), id: "bot-1".into(), ..pb::Bot::default() }),
+            ..pb::Channel::default()
+        };
+        channels.create(channel, Violations::default()).await.expect("is registered");
+        Self { memory: Arc::new(Memory::new(1 << 20)), channels }
+    }
+
+    /// What the log has of a message that is accepted: the message, and what happens to its session.
+    async fn accept(&self, patch: Value) -> Vec<Stored> {
+        let (channels, mut message) = (self.channels.snapshot(), samples::message(patch));
+        message.id.get_or_insert_with(crate::message::fresh_id);
+        let stage = Box::new(|facts: &dyn Facts| {
+            let mut frame = sessions::route(facts, &channels, message, store::Submission::default(), wire::now())?;
+            planning::plan_all(&mut frame, &channels);
+            Ok(frame)
+        });
+        self.memory.append(None, stage).await.expect("is accepted")
+    }
+
+    /// What the customer says first.
+    async fn first(&self) -> Stored {
+        self.accept(json!({})).await.pop().expect("is the last")
+    }
+
+    /// What the log has more after the bot has answered so to what was said, but for its outcome.
+    async fn after(&self, said: &Stored, answers: Value) -> Vec<Stored> {
+        let end = self.memory.span().end;
+        let id = DeliveryId { planned_at: said.position, endpoint: Endpoint::Bot };
+        let found = self.memory.deliveries(id.before(), Wanted::Open, 1).await.expect("can be read").found;
+        let delivery = found.into_iter().next().filter(|delivery| delivery.id == id).expect("it is planned");
+        let start = Start { key: EndpointKey::of(&delivery), delivery };
+        let decided = Decided {
+            stored: said.clone(),
+            verdict: Verdict::Delivered,
+            terms: Terms::default(),
+            attempt: store::Attempt::default(),
+            took: None,
+            report: Report::default(),
+            answers: bot::answers(answers.to_string().as_bytes()).expect("is JSON"),
+        };
+        let (state, attempts) = (DeliveryState::Delivered, 1);
+        let decision = Decision { state, attempts, due: None, held_up: Vec::new(), disable: false };
+        let dispatcher = dispatcher(self.memory.clone(), self.channels.clone(), Waiters::new(0));
+        write_down(dispatcher, vec![Record::of(start, Box::new(decided), decision)]).await;
+        let page = crate::store::Page { entries: 99, bytes: usize::MAX };
+        let mut more = self.memory.read(end, page).await.expect("can be read");
+        assert_eq!(more.remove(0).entry.about, said.position.0);
+        more
+    }
+}
+
+/// What a bot answers.
+fn answer(text: &str, intent: &str, mode: &str) -> Value {
+    json!({ "intent": { "name": intent }, "mode": mode, "body": { "type": "PLAIN", "markdownText": text } })
+}
+
+/// What an entry says.
+fn said(stored: &Stored) -> Option<&str> {
+    let body = stored.entry.message.as_ref()?.body.as_ref()?;
+    match body.kind.as_ref()? {
+        Kind::Notification(notification) => notification.notification_type.as_deref(),
+        _ => body.markdown_text.as_deref(),
+    }
+}
+
+/// Of each entry what it says, and its session.
+fn told(entries: &[Stored]) -> Vec<(&str, &store::Session)> {
+    let told = entries.iter().map(|stored| said(stored).zip(stored.entry.session.as_ref()));
+    told.map(|told| told.expect("says something in a session")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_session_has_ended_meanwhile_all_that_a_bot_answers_opens_one() {
+    let shop = Shop::new().await;
+    let said = shop.first().await;
+    shop.accept(json!({ "header": { "intent": "END_CHAT" } })).await;
+    let more = shop.after(&said, json!([answer("a", "x", "message"), answer("b", "x", "message")])).await;
+    let [("CHANNEL_SESSION_STARTED", opened), ("a", first), ("b", second)] = told(&more)[..] else {
+        panic!("{:?}", told(&more));
+    };
+    assert_eq!((first, second, opened.ended_at), (opened, opened, None));
+    assert_ne!(Some(&opened.id), said.entry.session.as_ref().map(|session| &session.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_bot_answers_after_it_has_ended_the_chat_is_of_another_session() {
+    let shop = Shop::new().await;
+    let said = shop.first().await;
+    let more = shop.after(&said, json!([answer("bye", "END_CHAT", "message"), answer("a", "x", "message")])).await;
+    let [("bye", bye), ("CHANNEL_SESSION_ENDED", ended), ("CHANNEL_SESSION_STARTED", opened), ("a", first)] = told(&more)[..]
+    else {
+        panic!("{:?}", told(&more));
+    };
+    assert_eq!((bye, first), (ended, opened));
+    assert!(ended.ended_at.is_some() && opened.ended_at.is_none());
+    assert_ne!(opened.id, ended.id);
+    assert_eq!(opened.customer_id, ended.customer_id);
+    assert_ne!(opened.conversation_id, ended.conversation_id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chat_that_a_bot_ends_twice_has_ended_once() {
+    let shop = Shop::new().await;
+    let said = shop.first().await;
+    let more = shop.after(&said, json!([answer("bye", "END_CHAT", "message"), answer("bye!", "END_CHAT", "message")])).await;
+    let [("bye", bye), ("CHANNEL_SESSION_ENDED", ended), ("bye!", again)] = told(&more)[..] else {
+        panic!("{:?}", told(&more));
+    };
+    assert!(ended.ended_at.is_some());
+    assert_eq!((bye, again), (ended, ended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_session_that_a_suggestion_opens_is_told_to_both_sides() {
+    let shop = Shop::new().await;
+    let said = shop.first().await;
+    shop.accept(json!({ "header": { "intent": "END_CHAT" } })).await;
+    let more = shop.after(&said, answer("offer tea", "x", "suggestion")).await;
+    let to = |stored: &Stored| stored.entry.deliveries.iter().map(store::Delivery::endpoint).collect::<Vec<_>>();
+    let [opened, suggestion] = &more[..] else { panic!("{:?}", told(&more)) };
+    assert_eq!(told(&more).iter().map(|(said, _)| *said).collect::<Vec<_>>(), ["CHANNEL_SESSION_STARTED", "offer tea"]);
+    assert_eq!(opened.entry.audiences().collect::<Vec<_>>(), sessions::NOTICE_AUDIENCES);
+    assert_eq!(to(opened), [Endpoint::Connector, Endpoint::Bot]);
+    assert_eq!(suggestion.entry.audiences().collect::<Vec<_>>(), [pb::Audience::Platform]);
+    assert_eq!(to(suggestion), []);
 }

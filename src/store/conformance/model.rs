@@ -50,49 +50,74 @@ impl Model<'_> {
 
     /// Compares with `facts` all that could be asked for in this log.
     pub(in crate::store) fn assert_agrees(&self, facts: &dyn Facts) {
+        self.assert_agrees_on_sessions(facts);
+        self.assert_agrees_on_names(facts);
+        for id in self.planned() {
+            // It may have been carried forward, with its message; and lanes have numbers of their own in each log.
+            let anywhere = |delivery: Delivery| Delivery { message: delivery.id.planned_at, lane: 0, ..delivery };
+            assert_eq!(facts.delivery(id).map(anywhere), self.delivery(id).map(anywhere), "{id:?}");
+        }
+    }
+
+    /// The same, of what is said of sessions and customers.
+    pub(in crate::store) fn assert_agrees_on_sessions(&self, facts: &dyn Facts) {
         let mut sessions: HashSet<&str> = HashSet::from(["unknown", ""]);
         let mut keys = HashSet::from([SessionKey::of(&Session::default())]);
         let mut conversations = HashSet::from(["unknown", ""]);
         let mut customers = HashSet::from(["unknown", ""]);
         let mut addresses = HashSet::from([("unknown", "")]);
-        let mut messages = HashSet::from(["unknown", ""]);
-        let mut provider_ids = HashSet::from([Name::Provider { service_identifier: "", id: "unknown" }]);
-        for stored in self.0 {
-            messages.extend([stored.id(), stored.claimed_id()]);
-            let ids = [provider_id(stored), reported_id(stored)].into_iter().flatten();
-            provider_ids.extend(ids.map(|id| Name::Provider { service_identifier: service_identifier(stored), id }));
-            if let Some(session) = &stored.entry.session {
-                sessions.insert(&session.id);
-                keys.insert(SessionKey::of(session));
-                conversations.insert(&session.conversation_id);
-                customers.insert(&session.customer_id);
-                addresses.insert((&session.channel_type, &session.channel_customer_identifier));
-            }
+        for session in self.0.iter().filter_map(|stored| stored.entry.session.as_ref()) {
+            sessions.insert(&session.id);
+            keys.insert(SessionKey::of(session));
+            conversations.insert(&session.conversation_id);
+            customers.insert(&session.customer_id);
+            addresses.insert((&session.channel_type, &session.channel_customer_identifier));
         }
         for id in sessions {
             assert_eq!(facts.session_facts(id), self.session_facts(id), "session {id:?}");
         }
         for key in keys {
             assert_eq!(facts.latest_session(&key), self.latest_session(&key), "session of {key:?}");
+            self.assert_agrees_on_those_with(Common::Key(&key), facts);
         }
         for id in conversations {
             assert_eq!(facts.session_of_conversation(id), self.session_of_conversation(id), "session of conversation {id:?}");
+            self.assert_agrees_on_those_with(Common::Conversation(id), facts);
         }
         for id in customers {
             assert_eq!(facts.customer(id), self.customer(id), "customer {id:?}");
             assert_eq!(facts.active_conversation(id), self.active_conversation(id), "active conversation of customer {id:?}");
+            self.assert_agrees_on_those_with(Common::Customer(id), facts);
         }
         for (channel_type, address) in addresses {
             let found = facts.customer_at(channel_type, address);
             assert_eq!(found, self.customer_at(channel_type, address), "customer at {channel_type:?} {address:?}");
+            self.assert_agrees_on_those_with(Common::Address { channel_type, address }, facts);
+        }
+    }
+
+    /// The same, of sessions with something in common, each without those that go before it.
+    fn assert_agrees_on_those_with(&self, common: Common<'_>, facts: &dyn Facts) {
+        let mut before = HashSet::new();
+        loop {
+            let meant = self.session_with(common, &|id| before.contains(id));
+            assert_eq!(facts.session_with(common, &|id| before.contains(id)), meant, "{common:?} without {before:?}");
+            let Some(meant) = meant else { return };
+            before.insert(meant.id.clone());
+        }
+    }
+
+    /// The same, of what goes by a name.
+    fn assert_agrees_on_names(&self, facts: &dyn Facts) {
+        let mut messages = HashSet::from(["unknown", ""]);
+        let mut provider_ids = HashSet::from([Name::Provider { service_identifier: "", id: "unknown" }]);
+        for stored in self.0 {
+            messages.extend([stored.id(), stored.claimed_id()]);
+            let ids = [provider_id(stored), reported_id(stored)].into_iter().flatten();
+            provider_ids.extend(ids.map(|id| Name::Provider { service_identifier: service_identifier(stored), id }));
         }
         for name in messages.into_iter().map(Name::Message).chain(provider_ids) {
             assert_eq!(facts.named(name), self.named(name), "{name:?}");
-        }
-        for id in self.planned() {
-            // It may have been carried forward, with its message; and lanes have numbers of their own in each log.
-            let anywhere = |delivery: Delivery| Delivery { message: delivery.id.planned_at, lane: 0, ..delivery };
-            assert_eq!(facts.delivery(id).map(anywhere), self.delivery(id).map(anywhere), "{id:?}");
         }
     }
 }
@@ -103,6 +128,10 @@ impl Facts for Model<'_> {
         let entry = &self.0.iter().rev().find(told)?.entry;
         let last_activity = entry.last_activity.or(entry.accepted_at)?;
         Some(SessionFacts { session: Arc::new(entry.session.clone()?), last_activity })
+    }
+
+    fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {
+        self.meant(|session| common.has(session) && !passed_over(&session.id))
     }
 
     fn latest_session(&self, key: &SessionKey) -> Option<Arc<Session>> {
