@@ -1,7 +1,11 @@
 //! What a receiver's answer says beyond its status.
 
 use crate::pb::DeliveryStatus;
-use serde_json::Value;
+use crate::wire::{Document, Json, Node};
+use std::borrow::Cow;
+
+/// Deepest JSON of receivers that is read: what any gateway may be set to accept.
+pub(super) const DEPTH: usize = 128;
 
 /// What an answer reports of the message that it answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,19 +26,20 @@ const LONGEST_ID: usize = 256;
 impl Report {
     /// Reads a delivery notification, bare or as a whole message. Anything else reports nothing: receivers answer what they like.
     pub(super) fn read(body: &[u8]) -> Self {
-        let Ok(answer) = serde_json::from_slice::<Value>(body) else { return Self::default() };
-        let provider_id = answer.pointer("/header/providerMessageId").and_then(Value::as_str);
-        let body = answer.get("body").filter(|body| body.is_object()).unwrap_or(&answer);
-        if body.get("type").and_then(Value::as_str) != Some("DELIVERYNOTIFICATION") {
+        let Ok(answer) = Document::parse(body, DEPTH) else { return Self::default() };
+        let answer = answer.root();
+        let provider_id = answer.member("header").and_then(|header| header.member("providerMessageId")).and_then(Node::text);
+        let body = answer.member("body").filter(|body| matches!(body.json(), Json::Object(_))).unwrap_or(answer);
+        if body.member("type").and_then(Node::text).as_deref() != Some("DELIVERYNOTIFICATION") {
             return Self::default();
         }
-        let status = body.get("status").and_then(Value::as_str).and_then(status);
-        let text = |key| match body.get(key) {
-            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-            Some(Value::Number(number)) => Some(number.to_string()),
+        let status = body.member("status").and_then(Node::text).and_then(|name| status(&name));
+        let text = |key| match body.member(key)?.json() {
+            Json::Text(text) if !text.is_empty() => Some(text.into_owned()),
+            Json::Number(literal) => Some(literal.to_owned()),
             _ => None,
         };
-        let provider_id = provider_id.filter(|id| !id.is_empty() && id.len() <= LONGEST_ID).map(str::to_owned);
+        let provider_id = provider_id.filter(|id| !id.is_empty() && id.len() <= LONGEST_ID).map(Cow::into_owned);
         Self { status, reason_code: text("reasonCode"), text: text("markdownText"), provider_id }
     }
 
@@ -58,7 +63,7 @@ pub(super) fn excerpt(body: &[u8], most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn read(answer: &Value) -> Report {
         Report::read(answer.to_string().as_bytes())
@@ -80,6 +85,14 @@ mod tests {
         let too_long = json!({ "header": { "providerMessageId": "x".repeat(257) }, "body": bare });
         assert_eq!(read(&too_long), report);
         assert!(report.failed());
+    }
+
+    #[test]
+    fn a_number_that_no_double_has_and_half_a_character_hide_no_report() {
+        for odd in ["1e400", r#""\ud83d""#] {
+            let answer = format!(r#"{{"odd":{odd},"body":{{"type":"DELIVERYNOTIFICATION","status":"FAILED","odd":{odd}}}}}"#);
+            assert!(Report::read(answer.as_bytes()).failed(), "{odd}");
+        }
     }
 
     #[test]

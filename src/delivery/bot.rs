@@ -6,6 +6,7 @@
 //! { intent: { name }, mode: "message" | "suggestion" | null, body: CIM BODY }, or a list of these
 //! ```
 
+use super::answer::DEPTH;
 use crate::pb;
 use crate::pb::body::Kind;
 use crate::violation::Violations;
@@ -16,9 +17,6 @@ use base64::prelude::BASE64_STANDARD;
 use prost_types::value;
 use serde_json::json;
 use std::borrow::Cow;
-
-/// Deepest JSON of bots that is read: what any gateway may be set to accept.
-const DEPTH: usize = 128;
 
 /// Most answers that are taken from one answer of a bot.
 const MOST: usize = 64;
