@@ -128,6 +128,8 @@ pub(super) struct Tail {
     staged_bytes: usize,
     /// How often something that was staged was taken back.
     pub(super) taken_back: u64,
+    /// The last entry that somebody waits to see in the index.
+    flush_to: Position,
     /// Blocks that are complete and that the index does not have yet.
     pub(super) blocks: VecDeque<Block>,
     builder: BlockBuilder,
@@ -151,6 +153,7 @@ impl Tail {
             batches: VecDeque::new(),
             staged_bytes: 0,
             taken_back: 0,
+            flush_to: Position::default(),
             blocks: VecDeque::new(),
             builder: BlockBuilder::default(),
             recycled: Vec::new(),
@@ -305,6 +308,17 @@ impl Tail {
     /// The last entry that the index has.
     pub(super) fn indexed_up_to(&self) -> Position {
         self.old.as_ref().map_or(self.young.first, |old| old.first).previous()
+    }
+
+    /// What is there up to `position` is to go to the index although it is little.
+    pub(super) fn flush_to(&mut self, position: Position) {
+        self.flush_to = self.flush_to.max(position);
+    }
+
+    /// True while the index lacks what somebody waits for. That ends by itself, however much is staged meanwhile: else every generation
+    /// from then on would be a little one, with a run of its own to be synced and merged.
+    pub(super) fn is_to_flush(&self) -> bool {
+        self.indexed_up_to() < self.flush_to
     }
 
     /// How many blocks there are whose last entry is not beyond `last`.

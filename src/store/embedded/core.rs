@@ -49,8 +49,6 @@ pub(super) struct Core {
     /// Who waits for the index to catch up waits here.
     pub(super) flushed: Condvar,
     pub(super) stopping: AtomicBool,
-    /// True if what is in the tail is to go to the index although it is little.
-    pub(super) flush: AtomicBool,
     /// True while the index lacks the room for what it was last given.
     index_is_full: AtomicBool,
     merge: Mutex<Option<Merge>>,
@@ -101,7 +99,6 @@ impl Core {
             to_index: Condvar::new(),
             flushed: Condvar::new(),
             stopping: AtomicBool::new(false),
-            flush: AtomicBool::new(false),
             index_is_full: AtomicBool::new(false),
             merge: Mutex::new(None),
             seen: Mutex::default(),
@@ -358,11 +355,17 @@ impl Core {
 
     // The indexer's steps
 
+    /// True while what is in the tail is to go to the index although it is little: because somebody waits for it, or because the store is
+    /// being closed, which stands for all of it.
+    pub(super) fn is_to_flush(&self, tail: &Tail) -> bool {
+        self.stopping.load(Ordering::Acquire) || tail.is_to_flush()
+    }
+
     /// Takes the old generation into the index, once it is durable. False if there is none that is.
     pub(super) fn index_next(&self) -> bool {
         let (generation, blocks) = {
             let mut tail = self.tail.lock();
-            if self.flush.load(Ordering::Acquire) || tail.young_is_full() {
+            if self.is_to_flush(&tail) || tail.young_is_full() {
                 tail.freeze();
             }
             let Some(old) = tail.old.clone().filter(|old| old.last <= tail.durable) else { return false };

@@ -2,7 +2,6 @@
 //! of that time late.
 
 use super::core::Core;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Work between two rests.
@@ -31,10 +30,14 @@ impl Core {
         if worked < WORK {
             return;
         }
-        let is_waited_for = self.stopping.load(Ordering::Acquire) || self.flush.load(Ordering::Acquire);
-        if !is_waited_for && !self.tail.lock().young_is_half_full() {
+        if self.may_rest() {
             std::thread::park_timeout((worked * RESTS).min(LONGEST));
         }
         *since = Instant::now();
+    }
+
+    pub(super) fn may_rest(&self) -> bool {
+        let tail = self.tail.lock();
+        !self.is_to_flush(&tail) && !tail.young_is_half_full()
     }
 }

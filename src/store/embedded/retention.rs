@@ -245,6 +245,7 @@ impl Core {
     /// Waits until the index has taken `position` in.
     pub(super) fn wait_until_indexed(&self, position: Position) -> Result<(), Error> {
         let mut tail = self.tail.lock();
+        tail.flush_to(position);
         loop {
             if let Health::Failed { cause } = &*self.health.borrow() {
                 return Err(Error::Unavailable { cause: cause.clone() });
@@ -256,7 +257,6 @@ impl Core {
             if self.stopping.load(Ordering::Acquire) && self.index_is_full() {
                 return Err(Error::Unavailable { cause: "the store is closed".into() });
             }
-            self.flush.store(true, Ordering::Release);
             self.to_index.notify_one();
             let _woken = self.flushed.wait_for(&mut tail, Duration::from_millis(100));
         }

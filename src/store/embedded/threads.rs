@@ -106,10 +106,6 @@ fn index(core: &Core) {
     let mut pace = Pace::begin();
     loop {
         let stopping = core.stopping.load(Ordering::Acquire);
-        if stopping {
-            // The writer has ended, or will have when this is called for the last time.
-            core.flush.store(true, Ordering::Release);
-        }
         while core.index_next() {}
         // What the index has no room for when this is closed it gets when it is opened again.
         if core.has_failed() || (stopping && core.index_is_full()) {
@@ -121,11 +117,9 @@ fn index(core: &Core) {
         }
         let mut tail = core.tail.lock();
         let indexed = tail.old.is_none() && tail.young.len() == 0;
-        if indexed {
-            core.flush.store(false, Ordering::Release);
-            if stopping && core.all_written(&tail) {
-                return;
-            }
+        // The writer has ended, or will have when this is called for the last time.
+        if stopping && indexed && core.all_written(&tail) {
+            return;
         }
         let _woken = core.to_index.wait_for(&mut tail, QUIET);
     }

@@ -161,7 +161,7 @@ pub(crate) fn look<'b>(file: &dyn File, offset: u64, buffer: &'b mut Buffer) -> 
 pub(super) struct Scanned {
     /// Its last batch that has records, and the one before that.
     pub(super) last: Option<Found>,
-    /// Link for what follows the batch before [`Self::last`].
+    /// Link for a segment that begins with [`Self::last`].
     pub(super) link_before_last: u32,
     /// Link for what follows the last batch.
     pub(super) link: u32,
@@ -198,7 +198,10 @@ pub(super) fn scan(file: &dyn File, name: &str) -> Result<Scanned, LogError> {
                 if found.header.count == 0 {
                     scanned.proven = true;
                 } else {
-                    scanned.link_before_last = scanned.link;
+                    // A segment that holds the last batch once more replaces one that begins with it, and a seal in front of it, which
+                    // earlier versions wrote there: it follows what that one followed.
+                    let is_first = found.header.first == header.first;
+                    scanned.link_before_last = if is_first { header.link } else { scanned.link };
                     scanned.last = Some(found);
                     scanned.proven = false;
                 }

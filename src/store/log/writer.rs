@@ -122,11 +122,7 @@ impl Writer {
     /// a header; it is completed. Tells where the batch is, and how many bytes it takes.
     pub(crate) fn write(&mut self, bytes: &mut Vec<u8>, first: Position, count: u32) -> Result<(Place, u64), WriteError> {
         let size = super::format::padded(bytes.len() as u64);
-        let has_batches = self.active.offset > SEGMENT_HEADER as u64;
-        let no_room = self.active.offset + size > self.segment_bytes;
-        // The segment that a start begins with is not filled: that would hold the start up. A seal is not worth a new one.
-        let to_filled = !self.active.filled && count > 0 && self.spare.is_ready();
-        if has_batches && (no_room || to_filled) || self.rolling {
+        if self.rolling || count > 0 && self.goes_to_the_next(first, size) {
             self.roll(first)?;
         }
         let header = BatchHeader::seal_up(bytes, first, count, self.run, self.link);
@@ -141,14 +137,25 @@ impl Writer {
         Ok((place, header.size()))
     }
 
-    /// Writes that everything before `next` is durable, so that after a crash the last batch is known to have been.
+    /// Writes that everything before `next` is durable, so that after a crash the last batch is known to have been. That is not worth a
+    /// segment: in one that is full it takes a sector more, and where the next has to be begun first it is left.
     pub(crate) fn seal(&mut self, next: Position) -> Result<(), WriteError> {
-        if self.unsealed {
+        if self.unsealed && !self.rolling {
             let mut bytes = vec![0; BATCH_HEADER];
             self.write(&mut bytes, next, 0)?;
             self.unsealed = false;
         }
         Ok(())
+    }
+
+    /// True if a batch from `first` on, of so many bytes, goes to the next segment.
+    fn goes_to_the_next(&self, first: Position, size: u64) -> bool {
+        // While this one has none the next would have its name and replace it, and what stands in it is what the next would link to.
+        let has_entries = self.active.first < first;
+        let no_room = self.active.offset + size > self.segment_bytes;
+        // The segment that a start begins with is not filled: that would hold the start up.
+        let to_filled = !self.active.filled && self.spare.is_ready();
+        has_entries && (no_room || to_filled)
     }
 
     /// Takes a batch back that could not be written for want of room.
@@ -213,4 +220,151 @@ fn begin(
     disk.sync().map_err(WriteError::Failed)?;
     segments.add(header.first, segment_bytes);
     Ok(Active { file, first: header.first, offset: bytes.len() as u64, filled })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::SECTOR;
+    use super::*;
+    use crate::store::conformance::said;
+    use crate::store::disk::Simulated;
+    use crate::store::log::{Expected, Follower, Known, Opened, Record, Survey, open, survey};
+    use rustix::io::Errno;
+
+    const SECTORS: usize = 8;
+
+    const KEY: HashKey = HashKey([7; 16]);
+
+    /// A log of small segments that is written to.
+    struct Written {
+        disk: Simulated,
+        opened: Opened,
+    }
+
+    fn opened(disk: &Simulated) -> Opened {
+        let known = Known { key: KEY, epoch: 1, oldest: Position(1), durable: Position(0) };
+        open(disk.disk(), known, (SECTORS * SECTOR) as u64).expect("can be opened")
+    }
+
+    impl Written {
+        fn new() -> Self {
+            let disk = Simulated::new();
+            Self { opened: opened(&disk), disk }
+        }
+
+        /// Writes a batch of one entry.
+        fn try_write(&mut self, sectors: usize) -> Result<Place, WriteError> {
+            let mut bytes = vec![0; BATCH_HEADER];
+            Record::encode(&said(&"x".repeat(sectors * SECTOR - 200)), true, KEY, &mut bytes);
+            let (place, size) = self.opened.writer.write(&mut bytes, self.opened.end, 1)?;
+            assert_eq!(size, (sectors * SECTOR) as u64);
+            self.opened.end = self.opened.end.next();
+            Ok(place)
+        }
+
+        fn write(&mut self, sectors: usize) -> Place {
+            self.try_write(sectors).expect("can be written")
+        }
+
+        fn seal(&mut self) {
+            self.opened.writer.seal(self.opened.end).expect("can be written");
+        }
+
+        fn fill_spare(&self) {
+            self.opened.writer.spare().fill(0).expect("there is room");
+        }
+
+        /// The process is killed, and the log is opened again.
+        fn open_again(&mut self) {
+            self.disk.restart();
+            let end = self.opened.end;
+            self.opened = opened(&self.disk);
+            assert_eq!(self.opened.end, end);
+        }
+
+        fn assert_sound(&self) {
+            let expected = Expected { key: KEY, epochs: None, oldest: Position(1) };
+            let Survey { damages, unfinished, end, .. } = survey(&*self.disk.disk(), &expected, &mut |_, _, _| Ok(())).unwrap();
+            assert_eq!((damages, unfinished, end), (vec![], None, self.opened.end));
+        }
+
+        /// It is sound, and still is when it has been opened again, whether the last batch has a seal or not.
+        fn assert_sound_from_now_on(&mut self) {
+            self.assert_sound();
+            for _ in 0..2 {
+                self.open_again();
+                self.assert_sound();
+                self.write(1);
+                self.assert_sound();
+            }
+            self.seal();
+            self.open_again();
+            self.assert_sound();
+        }
+    }
+
+    /// The segment after it links to the seal, which has to be there.
+    #[test]
+    fn a_seal_begins_no_segment_although_the_one_before_is_full() {
+        for (full, next) in [(SECTORS - 1, 1), (SECTORS - 1, SECTORS - 1), (2 * SECTORS, 1), (2 * SECTORS, 2 * SECTORS)] {
+            for [is_filled, next_is_filled] in [[false, false], [false, true], [true, false], [true, true]] {
+                let mut log = Written::new();
+                if is_filled {
+                    log.write(1);
+                    log.fill_spare();
+                }
+                let place = log.write(full);
+                log.seal();
+                assert_eq!(log.opened.segments.firsts().last(), Some(&place.segment), "the seal stands with what it is of");
+                if next_is_filled {
+                    log.fill_spare();
+                }
+                let mut follower = Follower::open(&*log.disk.disk(), place.segment, KEY).unwrap().unwrap();
+                let end = log.opened.end;
+                assert_eq!(log.write(next), Place::start_of(end));
+                let batches = std::iter::from_fn(|| follower.next(Some(end)).unwrap().map(|(_, header, _)| header.count));
+                assert_eq!(batches.collect::<Vec<_>>(), [1]);
+                log.assert_sound_from_now_on();
+            }
+        }
+    }
+
+    #[test]
+    fn a_seal_begins_no_segment_that_had_no_room_before() {
+        let mut log = Written::new();
+        log.write(SECTORS - 1);
+        log.disk.fail_write(1, Errno::NOSPC);
+        assert!(matches!(log.try_write(SECTORS - 1), Err(WriteError::Full(_))));
+        log.seal();
+        assert!(log.opened.writer.unsealed());
+        assert_eq!(log.opened.segments.firsts(), [Position(1)]);
+        assert_eq!(log.write(SECTORS - 1), Place::start_of(Position(2)));
+        log.assert_sound_from_now_on();
+    }
+
+    /// As earlier versions left it where a segment was full.
+    #[test]
+    fn a_segment_that_begins_with_a_seal_is_gone_on_with_and_replaced_with_its_link() {
+        let begun = || {
+            let mut log = Written::new();
+            log.write(1);
+            log.seal();
+            log.open_again();
+            log.opened.writer.write(&mut vec![0; BATCH_HEADER], log.opened.end, 0).expect("can be written");
+            log
+        };
+        let behind_the_seal = Place { segment: Position(2), offset: 2 * SECTOR as u64 };
+        for (next, is_filled) in [(1, false), (1, true), (SECTORS, false)] {
+            let mut log = begun();
+            if is_filled {
+                log.fill_spare();
+            }
+            let mut follower = Follower::open(&*log.disk.disk(), Position(2), KEY).unwrap().unwrap();
+            assert!(follower.next(None).unwrap().is_some_and(|(_, header, _)| header.count == 0));
+            assert_eq!(log.write(next), behind_the_seal);
+            assert_eq!(follower.next(None).unwrap().map(|(place, ..)| place), Some(behind_the_seal));
+            log.assert_sound_from_now_on();
+        }
+        begun().assert_sound_from_now_on();
+    }
 }

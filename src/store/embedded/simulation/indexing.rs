@@ -13,6 +13,7 @@ use crate::store::log::LogError;
 use crate::store::random::Random;
 use crate::store::{Error, Frame, Name, Position};
 use rusqlite::Connection;
+use std::sync::atomic::Ordering;
 
 fn lived(random: &mut Random) -> World {
     let mut world = World::new(small());
@@ -214,6 +215,47 @@ fn a_repeat_is_found_wherever_the_index_stands() {
         }
         world.look();
     }
+}
+
+/// Retention does so under load. If the index went on to take in little at a time, each time would cost it a run with its syncs.
+#[test]
+fn little_goes_to_the_index_only_until_it_has_what_somebody_waits_for() {
+    let mut world = World::new(Options { generation_entries: 4, ..small() });
+    let position = Position(6);
+    for number in 1..=position.0 {
+        world.append(vec![said(&number.to_string())]);
+    }
+    let core = world.core().clone();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| core.wait_until_indexed(position));
+        while !waits.is_finished() {
+            if !core.index_next() {
+                std::thread::yield_now();
+            }
+        }
+        waits.join().expect("does not panic").expect("the store is open");
+    });
+    for number in 1..4 {
+        world.append(vec![said(&format!("later {number}"))]);
+        assert!(!world.core().index_next(), "nobody waits for it");
+    }
+    world.append(vec![said("the last of a generation")]);
+    assert!(world.core().index_next(), "it is full");
+}
+
+#[test]
+fn the_indexer_may_rest_unless_somebody_waits_for_what_is_there() {
+    let mut world = World::new(small());
+    world.append(vec![said("a")]);
+    assert!(world.core().may_rest());
+    world.core().tail.lock().flush_to(Position(1));
+    assert!(!world.core().may_rest());
+    assert!(world.core().index_next());
+    world.append(vec![said("b")]);
+    assert!(world.core().may_rest());
+    world.core().stopping.store(true, Ordering::Release);
+    assert!(!world.core().may_rest());
+    assert!(world.core().index_next(), "who closes the store waits for all of it");
 }
 
 #[test]

@@ -9,7 +9,6 @@ use crate::store::random::Random;
 use crate::store::{AppendError, Claim, Error, Filter, Frame, Page, Position, Scan, Staged, Stored, clock};
 use futures::FutureExt as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Most crashes while a store recovers from a crash.
 const RELAPSES: usize = 3;
@@ -118,9 +117,9 @@ impl World {
 
     /// Takes all that is durable into the index.
     pub(super) fn index_all(&mut self) {
-        self.core().flush.store(true, Ordering::Release);
+        let durable = self.core().tail.lock().durable;
+        self.core().tail.lock().flush_to(durable);
         while self.core().index_next() {}
-        self.core().flush.store(false, Ordering::Release);
         self.indexes.push(self.machine.index());
     }
 
@@ -142,7 +141,6 @@ impl World {
                 }
             }
         });
-        core.flush.store(false, Ordering::Release);
     }
 
     /// True if callers wait for an answer.
