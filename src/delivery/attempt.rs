@@ -10,7 +10,7 @@ use crate::channels::Channels;
 use crate::pb;
 use crate::pb::store::{Attempt, DeliveryState, Endpoint};
 use crate::pb::{BotFormat, DeliveryOrder};
-use crate::store::{self, Delivery, DeliveryName, Store, Stored, Wanted, accepted_at, message_of};
+use crate::store::{self, Delivery, DeliveryName, Store, Stored, Wanted, accepted_at, message_of, planned_at};
 use crate::webhook::{Client, Failure, Id, Post, TraceParent};
 use crate::wire;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -53,6 +53,19 @@ pub(super) enum End {
     Postponed,
     /// There is nothing to attempt any more.
     Settled,
+    /// There is no message to attempt it with.
+    Lost,
+}
+
+/// What there is of the message of a delivery.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// The entry that has it.
+    Here(Stored),
+    /// The log has let go of it although the delivery is open: earlier versions did not carry forward the messages of what was redriven.
+    Gone,
+    /// It does not matter: the delivery is settled.
+    Settled,
 }
 
 /// What is known after an attempt.
@@ -71,35 +84,39 @@ pub(super) struct Decided {
 
 impl Sender {
     pub(super) async fn attempt(&self, start: Start) -> Ended {
-        let end = match self.message_to_send(&start.delivery).await {
-            Ok(Some((stored, planned_at))) => End::Decided(Box::new(self.send(&start, stored, planned_at).await)),
-            Ok(None) => End::Settled,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a message cannot be read to be delivered");
-                End::Postponed
-            }
-        };
+        let end = self.try_to_send(&start).await.unwrap_or_else(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a message cannot be read to be delivered");
+            End::Postponed
+        });
         Ended { start, end }
     }
 
-    /// The entry with the message, and when the delivery was planned; none if there is nothing to send.
-    async fn message_to_send(&self, delivery: &Delivery) -> Result<Option<(Stored, Option<Timestamp>)>, store::Error> {
-        let Some(stored) = self.message(delivery).await? else { return Ok(None) };
-        let planned_at = self.planned_at(delivery, &stored).await?;
-        Ok(Some((stored, planned_at)))
+    async fn try_to_send(&self, start: &Start) -> Result<End, store::Error> {
+        let stored = match self.message(&start.delivery).await? {
+            Kept::Here(stored) => stored,
+            Kept::Gone => return Ok(End::Lost),
+            Kept::Settled => return Ok(End::Settled),
+        };
+        let planned_at = self.planned_at(&start.delivery, &stored).await?;
+        Ok(End::Decided(Box::new(self.send(start, stored, planned_at).await)))
     }
 
-    /// The entry with the message of a delivery; none if it is settled, or the log has let go of the message.
-    pub(super) async fn message(&self, delivery: &Delivery) -> Result<Option<Stored>, store::Error> {
-        let found = self.store.entry(delivery.message).await?;
-        if found.is_some() {
-            return Ok(found);
-        }
-        // It may have been carried forward.
-        let now = self.store.deliveries(delivery.id.before(), Wanted::Lane(delivery.lane), 1).await?;
-        match now.found.into_iter().find(|now| now.id == delivery.id) {
-            Some(now) => self.store.entry(now.message).await,
-            None => Ok(None),
+    /// The message of a delivery, wherever it is by now.
+    pub(super) async fn message(&self, delivery: &Delivery) -> Result<Kept, store::Error> {
+        let mut message = delivery.message;
+        loop {
+            if let Some(stored) = self.store.entry(message).await? {
+                return Ok(Kept::Here(stored));
+            }
+            // It may have been carried forward. That can be seen before the log lets go of where it was.
+            let now = self.store.deliveries(delivery.id.before(), Wanted::Lane(delivery.lane), 1).await?;
+            match now.found.into_iter().find(|now| now.id == delivery.id) {
+                None => return Ok(Kept::Settled),
+                Some(now) if now.message != message => message = now.message,
+                Some(_) if message < self.store.span().oldest => return Ok(Kept::Gone),
+                // What carries it is not durable yet.
+                Some(_) => return Err(store::Error::Busy),
+            }
         }
     }
 
@@ -110,7 +127,7 @@ impl Sender {
         {
             return Ok(planned.entry.accepted_at);
         }
-        Ok(accepted_at(&stored.entry))
+        Ok(planned_at(&stored.entry))
     }
 
     async fn send(&self, start: &Start, stored: Stored, planned_at: Option<Timestamp>) -> Decided {

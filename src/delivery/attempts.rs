@@ -80,6 +80,13 @@ impl Attempts {
                 self.waiters.not_soon(start.delivery.id.planned_at);
                 self.lanes().finished(&start, &Verdict::NotCalled, now, 0.0, Terms::default());
             }
+            End::Lost => {
+                let Start { key, delivery } = &start;
+                let (channel, delivery) = (&key.channel_id, delivery.id);
+                tracing::error!(channel, ?delivery, "a delivery is given up, for the log has its message no more");
+                self.lanes().finished(&start, &Verdict::NotCalled, now, 0.0, Terms::default());
+                self.note(Record::given_up(start.delivery, None));
+            }
             End::Decided(decided) => {
                 self.metrics.attempted(word(start.key.endpoint), decided.verdict.word(), decided.took);
                 let decision = self.lanes().finished(&start, &decided.verdict, now, fastrand::f64(), decided.terms);

@@ -136,7 +136,7 @@ impl Desk {
         }
     }
 
-    /// None if it is no dead letter any more.
+    /// None if it is no dead letter any more. One whose message has gone, or is about to, is not found: there is nothing to deliver.
     async fn redrive_one(&self, dead: Delivery) -> Result<Option<Delivery>, Error> {
         let planned = Delivery { progress: Progress::PLANNED, ..dead.clone() };
         let entry = Entry {
@@ -148,7 +148,13 @@ impl Desk {
             let now = facts.delivery(dead.id);
             now.is_some_and(|delivery| delivery.progress.state == DeliveryState::Failed)
         };
-        let stored = self.append(|facts| if is_dead(facts) { vec![entry] } else { Vec::new() }).await?;
+        let appended = self.append(|facts| if is_dead(facts) { vec![entry] } else { Vec::new() }).await;
+        let stored = appended.map_err(|error| match error {
+            Error::Store(crate::store::Error::Expired { .. }) => {
+                Error::DeliveryNotFound { id: DeliveryName { log: self.store.number(), id: dead.id }.to_string() }
+            }
+            other => other,
+        })?;
         let redriven = stored.first().map(|stored| DeliveryId { planned_at: stored.position, ..dead.id });
         Ok(redriven.map(|id| Delivery { id, ..planned }))
     }

@@ -1,6 +1,6 @@
 //! What is too old although nothing attempts it: its webhook fails or is disabled, or its next attempt is far off.
 
-use super::attempt::{Sender, age_at};
+use super::attempt::{Kept, Sender, age_at};
 use super::lanes::held_end;
 use crate::store::{self, Deliveries, Delivery, DeliveryId, Stored, Wanted};
 use crate::wire;
@@ -36,8 +36,9 @@ impl Overdue {
         self.next
     }
 
-    /// Open deliveries that are too old, with their messages: all of them, or the next few.
-    pub(super) async fn look(&mut self) -> Vec<(Delivery, Stored)> {
+    /// Open deliveries that are too old, with their messages: all of them, or the next few. Those are too old, too, whose messages the
+    /// log has let go of.
+    pub(super) async fn look(&mut self) -> Vec<(Delivery, Option<Stored>)> {
         let found = self.page().await.unwrap_or_else(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "what is too old to be delivered cannot be read");
             (Vec::new(), None)
@@ -52,7 +53,7 @@ impl Overdue {
     }
 
     /// A page of those, and where the next one begins if there may be more.
-    async fn page(&self) -> Result<(Vec<(Delivery, Stored)>, Option<DeliveryId>), store::Error> {
+    async fn page(&self) -> Result<(Vec<(Delivery, Option<Stored>)>, Option<DeliveryId>), store::Error> {
         let store = &self.sender.store;
         // What is held is somebody's to decide.
         let after = self.after.max(held_end(store.held_before()));
@@ -60,12 +61,19 @@ impl Overdue {
         let now = wire::now();
         let mut overdue = Vec::new();
         for delivery in found {
-            let Some(stored) = store.entry(delivery.message).await? else { continue };
+            let stored = match self.sender.message(&delivery).await? {
+                Kept::Here(stored) => stored,
+                Kept::Gone => {
+                    overdue.push((delivery, None));
+                    continue;
+                }
+                Kept::Settled => continue,
+            };
             let planned_at = self.sender.planned_at(&delivery, &stored).await?;
             if age_at(planned_at, &now) < self.sender.settings.max_age {
                 return Ok((overdue, None));
             }
-            overdue.push((delivery, stored));
+            overdue.push((delivery, Some(stored)));
         }
         let more = reached > after && reached < DeliveryId::last_of(store.span().end);
         Ok((overdue, more.then_some(reached)))

@@ -1,7 +1,7 @@
 //! What is to be written down of an attempt, or of the lack of one.
 
 use super::answer::Report;
-use super::attempt::{Decided, Sender};
+use super::attempt::{Decided, Kept, Sender};
 use super::bot;
 use super::lanes::{Decision, Start};
 use super::outcome::{outcome, settled, step_alone};
@@ -38,7 +38,7 @@ pub(super) struct Record {
 /// A delivery that is settled.
 #[derive(Debug)]
 struct Settled {
-    /// The entry with the message; none once an entry was made of it.
+    /// The entry with the message; none once an entry was made of it, and where the log has it no more.
     stored: Option<Stored>,
     outcome: Option<Outcome>,
     provider_id: Option<String>,
@@ -60,15 +60,19 @@ impl Record {
             attempt: Some(attempt),
         };
         // It is open as long as an attempt is due.
-        let settled = due.is_none().then(|| Box::new(Settled::new(state, stored, report, answers)));
+        let settled = due.is_none().then(|| Box::new(Settled::new(state, Some(stored), report, answers)));
         Self { delivery, step, settled, gives_up: false, at: wire::now() }
     }
 
-    /// That a delivery is given up, which is too old, and which nothing attempts.
-    pub(super) fn given_up(delivery: Delivery, stored: Stored) -> Self {
-        let state = if stored.entry.ephemeral { DeliveryState::Discarded } else { DeliveryState::Failed };
+    /// That a delivery is given up, which is too old, and which nothing attempts. It has no entry if its message is gone.
+    pub(super) fn given_up(delivery: Delivery, stored: Option<Stored>) -> Self {
+        let (state, why) = match &stored {
+            None => (DeliveryState::Failed, "its message is no longer kept"),
+            Some(stored) if stored.entry.ephemeral => (DeliveryState::Discarded, "it could not be delivered in time"),
+            Some(_) => (DeliveryState::Failed, "it could not be delivered in time"),
+        };
         let step = Progress { state, due: 0, ..delivery.progress }.to_pb(delivery.id);
-        let report = Report { text: Some("it could not be delivered in time".into()), ..Report::default() };
+        let report = Report { text: Some(why.into()), ..Report::default() };
         let settled = Settled::new(state, stored, report, Vec::new());
         Self { delivery, step, settled: Some(Box::new(settled)), gives_up: true, at: wire::now() }
     }
@@ -138,7 +142,10 @@ impl Record {
     /// Reads the message again that an entry has taken along.
     pub(super) async fn read_again(&mut self, sender: &Sender) -> Result<(), store::Error> {
         if let Some(settled) = self.settled.as_deref_mut().filter(|settled| settled.stored.is_none()) {
-            settled.stored = sender.message(&self.delivery).await?;
+            settled.stored = match sender.message(&self.delivery).await? {
+                Kept::Here(stored) => Some(stored),
+                Kept::Gone | Kept::Settled => None,
+            };
         }
         Ok(())
     }
@@ -170,9 +177,9 @@ fn plan_answer(entry: &mut Entry, is_suggestion: bool, snapshot: &Snapshot) {
 }
 
 impl Settled {
-    fn new(state: DeliveryState, stored: Stored, mut report: Report, answers: Vec<bot::Answer>) -> Self {
+    fn new(state: DeliveryState, stored: Option<Stored>, mut report: Report, answers: Vec<bot::Answer>) -> Self {
         let provider_id = report.provider_id.take();
-        Self { stored: Some(stored), outcome: outcome(state, report), provider_id, answers }
+        Self { stored, outcome: outcome(state, report), provider_id, answers }
     }
 }
 

@@ -69,6 +69,7 @@ macro_rules! conforms {
             reading_what_is_gone_tells_the_oldest_that_is_kept,
             what_is_gone_is_found_in_no_way,
             a_time_before_all_that_is_kept_leads_to_the_oldest,
+            nothing_is_planned_of_a_message_that_is_gone,
         );
     };
     (@ $engine:expr; $($rule:ident,)*) => {
@@ -700,6 +701,20 @@ pub(super) async fn a_time_before_all_that_is_kept_leads_to_the_oldest(store: Ar
     assert_eq!(store.before(Timestamp::default()).await, Ok(store.span().oldest.previous()));
 }
 
+/// Such a delivery would be open for ever.
+pub(super) async fn nothing_is_planned_of_a_message_that_is_gone(store: Arc<dyn Store>) {
+    let dead = append(&*store, vec![planning(said("dead"), &[Endpoint::Connector])]).await.remove(0);
+    let id = DeliveryId { planned_at: dead.position, endpoint: Endpoint::Connector };
+    append(&*store, vec![redriving(id, dead.position, said("again"))]).await;
+    overflow(&*store).await;
+    assert!(store.entry(dead.position).await.expect("can be asked for").is_none(), "a cramped engine keeps everything");
+    let end = store.span().end;
+    let frame = vec![said("before"), redriving(id, dead.position, said("too late"))];
+    let refused = store.append(None, Box::new(|_| Ok(frame))).await;
+    assert!(matches!(refused, Err(AppendError::Store(Error::Expired { asked, .. })) if asked == dead.position), "{refused:?}");
+    assert_eq!(append(&*store, vec![said("after")]).await[0].position, end.next(), "it leaves nothing behind");
+}
+
 /// Appends more than a cramped engine keeps.
 async fn overflow(store: &dyn Store) {
     for i in 0..100 {
@@ -736,7 +751,14 @@ pub(super) fn planning(entry: Entry, endpoints: &[Endpoint]) -> Entry {
     Entry { deliveries: endpoints.iter().map(delivery).collect(), ..entry }
 }
 
-fn step(id: DeliveryId, state: DeliveryState) -> DeliveryStep {
+/// The entry, which also redrives a delivery of the message at a position.
+pub(super) fn redriving(dead: DeliveryId, message: Position, entry: Entry) -> Entry {
+    let mut entry = planning(entry, &[dead.endpoint]);
+    entry.deliveries[0].message = message.0;
+    Entry { delivery_steps: vec![step(dead, DeliveryState::Discarded)], ..entry }
+}
+
+pub(super) fn step(id: DeliveryId, state: DeliveryState) -> DeliveryStep {
     let (planned_at, endpoint) = (id.planned_at.0, id.endpoint.into());
     DeliveryStep { planned_at, endpoint, state: state.into(), ..DeliveryStep::default() }
 }

@@ -8,7 +8,7 @@ use super::clock;
 use super::facts::Latest;
 use super::hash::HashKey;
 use super::pauses::Pauses;
-use super::{Position, Stored};
+use super::{Error, Position, Stored};
 use crate::pb::store as pb;
 use crate::pb::store::{CarriedDelivery, DeliveryState, DeliveryStep, Endpoint, Entry};
 use base64::Engine as _;
@@ -203,6 +203,20 @@ pub fn accepted_at(entry: &Entry) -> Option<Timestamp> {
     carried().or(entry.accepted_at)
 }
 
+/// When a delivery was planned, from the same entry, unless it was planned later than that: only one that was carried forward says so.
+pub fn planned_at(entry: &Entry) -> Option<Timestamp> {
+    let carried = || entry.carried.as_ref()?.delivery.as_ref()?.planned_at;
+    carried().or_else(|| accepted_at(entry))
+}
+
+/// Fails if a frame plans to deliver a message that stands below `oldest`: that would be open for ever, without anything to deliver.
+pub(super) fn check_messages(frame: &[Entry], oldest: Position) -> Result<(), Error> {
+    let named = frame.iter().flat_map(|entry| &entry.deliveries).map(|delivery| Position(delivery.message));
+    // 0 stands for the message of the entry itself.
+    let gone = named.filter(|message| *message > Position(0)).find(|message| *message < oldest);
+    gone.map_or(Ok(()), |asked| Err(Error::Expired { asked, oldest }))
+}
+
 /// Fills in the lanes of the deliveries that an entry plans of its own message.
 pub(super) fn fill_lanes(entry: &mut Entry, key: HashKey) {
     if entry.deliveries.iter().all(|delivery| delivery.lane != 0) {
@@ -225,6 +239,8 @@ pub(super) struct Told {
     steps: BTreeMap<DeliveryId, Latest<Progress>>,
     /// What is planned, by lane.
     lanes: BTreeSet<(u64, DeliveryId)>,
+    /// What is planned of messages that earlier entries have, by message. Retention looks for it while whoever appends waits.
+    redriven: BTreeSet<(Position, DeliveryId)>,
 }
 
 /// What was planned.
@@ -274,7 +290,11 @@ impl Told {
 
     fn plan(&mut self, id: DeliveryId, plan: Plan) {
         self.lanes.insert((plan.lane, id));
-        self.planned.insert(id, plan);
+        let redriven = (plan.message != plan.told).then_some((plan.message, id));
+        if let Some(earlier) = self.planned.insert(id, plan) {
+            self.redriven.remove(&(earlier.message, id));
+        }
+        self.redriven.extend(redriven);
     }
 
     pub(super) fn forget(&mut self, stored: &Stored) {
@@ -287,6 +307,7 @@ impl Told {
         for id in planned.chain(carried) {
             if let Some(plan) = self.planned.get(&id).filter(|plan| plan.told == *position) {
                 self.lanes.remove(&(plan.lane, id));
+                self.redriven.remove(&(plan.message, id));
                 self.planned.remove(&id);
             }
         }
@@ -304,6 +325,11 @@ impl Told {
     /// What is planned here, and the latest step that is told here.
     pub(super) fn get(&self, id: DeliveryId) -> (Option<&Plan>, Option<Progress>) {
         (self.planned.get(&id), self.steps.get(&id).map(|latest| latest.fact))
+    }
+
+    /// What is planned here of messages that stand below `oldest`, each with the entry that has its message.
+    pub(super) fn redriven_below(&self, oldest: Position) -> impl Iterator<Item = (DeliveryId, Position)> {
+        self.redriven.range(..(oldest, DeliveryId::NONE)).map(|(message, id)| (*id, *message))
     }
 
     /// What may be wanted after `after`, and whether it is, as far as is told here.
@@ -326,10 +352,11 @@ impl Told {
     }
 
     pub(super) fn drop_slowly(self, pauses: &mut Pauses<'_>) {
-        let Self { planned, steps, lanes } = self;
+        let Self { planned, steps, lanes, redriven } = self;
         pauses.drop_each(planned);
         pauses.drop_each(steps);
         pauses.drop_each(lanes);
+        pauses.drop_each(redriven);
     }
 
     /// Every delivery that is planned or told a step of here.

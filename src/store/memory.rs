@@ -154,6 +154,7 @@ impl Store for Memory {
     async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
         let mut log = self.log();
         let frame = stage(log.state.facts()).map_err(AppendError::Refused)?;
+        deliveries::check_messages(&frame, log.oldest())?;
         // The clock may be set back; the log's may not.
         let clock = now();
         if (clock.seconds, clock.nanos) > (log.accepted_at.seconds, log.accepted_at.nanos) {

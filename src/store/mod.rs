@@ -53,7 +53,9 @@ pub(crate) mod double;
 mod random;
 
 pub(crate) use ahead::Ahead;
-pub use deliveries::{Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, accepted_at, message_of, take_message};
+pub use deliveries::{
+    Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, accepted_at, message_of, planned_at, take_message,
+};
 pub use facts::{Common, CustomerFacts, Facts, Name, Named, SessionFacts, SessionKey};
 use facts::{Rank, is_active};
 pub(crate) use facts::{customer_numbers, last_activity};
@@ -353,7 +355,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn claim(&self, id: &str, fingerprint: &[u8]) -> Result<Claim, Error>;
 
     /// Gives the frame that `stage` makes its place in the log. Once it is durable `claim` is settled, whether or not anybody waits
-    /// for that. A frame must not be empty.
+    /// for that. A frame must not be empty. One that plans to deliver an earlier message, which is gone or about to go, fails with
+    /// [`Error::Expired`].
     async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError>;
 
     /// Appends the frame that `stage` makes, durably, and settles `claim`. Returns the frame as stored. A frame must not be empty.

@@ -17,7 +17,7 @@ use super::hash::HashKey;
 use super::index::{Index, IndexError, Lookup};
 use super::log::{BATCH_HEADER, Block, BlockBuilder, Hints, Record};
 use super::{Claim, Common, CustomerFacts, Error, Facts, Frame, Position, Rank, SessionFacts, Stored, clock, is_active};
-use crate::pb::store::Session;
+use crate::pb::store::{Entry, Session};
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -122,6 +122,8 @@ pub(super) struct Tail {
     pub(super) durable: Position,
     /// The oldest entry that is kept.
     pub(super) oldest: Position,
+    /// What stands below it has gone, or is about to go: nothing is planned of a message there.
+    goes_below: Position,
     /// When the last entry was accepted, in nanoseconds since 1970.
     accepted_at: i64,
     pub(super) batches: VecDeque<Batch>,
@@ -149,6 +151,7 @@ impl Tail {
             end: indexed,
             durable: indexed,
             oldest,
+            goes_below: oldest,
             accepted_at: 0,
             batches: VecDeque::new(),
             staged_bytes: 0,
@@ -180,6 +183,18 @@ impl Tail {
             let next = Generation::after(self.young.last, self.key);
             self.old = Some(Arc::new(std::mem::replace(&mut self.young, next)));
         }
+    }
+
+    /// From now on nothing is planned of messages below `oldest`, which are about to go. Returns what was, as far as it is in the
+    /// generations, each with the entry that has its message.
+    pub(super) fn go_below(&mut self, oldest: Position) -> Vec<(DeliveryId, Position)> {
+        self.goes_below = self.goes_below.max(oldest);
+        self.generations().flat_map(|state| state.deliveries().redriven_below(oldest)).collect()
+    }
+
+    /// Fails if a frame plans to deliver a message that has gone, or is about to go.
+    pub(super) fn check_messages(&self, frame: &[Entry]) -> Result<(), Error> {
+        deliveries::check_messages(frame, self.goes_below)
     }
 
     /// Gives a frame its place at the end.

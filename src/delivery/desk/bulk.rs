@@ -37,7 +37,12 @@ impl Desk {
                 if redriven == AT_ONCE {
                     return Ok((redriven, true));
                 }
-                redriven += usize::from(self.redrive_one(dead).await?.is_some());
+                let again = match self.redrive_one(dead).await {
+                    // Its message has just gone, and it with it.
+                    Err(Error::DeliveryNotFound { .. }) => None,
+                    again => again?,
+                };
+                redriven += usize::from(again.is_some());
             }
         }
         Ok((redriven, false))

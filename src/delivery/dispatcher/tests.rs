@@ -193,6 +193,44 @@ async fn a_census_tells_what_is_open_and_what_is_dead_and_passes_over_what_is_se
     assert_eq!(counted().await, (1, 0, 0));
 }
 
+/// A store that was written by an earlier version: it has a delivery that is open, and whose message is gone. The entry that plans it.
+async fn store_that_has_lost_a_message() -> (Arc<Memory>, Stored) {
+    let memory = Arc::new(Memory::new(1 << 16));
+    let position = append(&memory, planned("c")).await;
+    let mut again = Entry { message: None, ..planned("c") };
+    again.deliveries[0].message = position.0;
+    let redriven = append(&memory, again).await;
+    while memory.span().oldest <= position {
+        append(&memory, Entry::default()).await;
+    }
+    let stored = memory.entry(redriven).await.expect("can be read").expect("is kept");
+    (memory, stored)
+}
+
+#[tokio::test]
+async fn what_has_no_message_any_more_is_a_dead_letter_instead_of_being_dropped_in_silence() {
+    let (store, redriven) = store_that_has_lost_a_message().await;
+    let waiters = Waiters::new(1);
+    let dispatcher = dispatcher(store.clone(), samples::channels(false), waiters.clone());
+    let stop = dispatcher.stop.clone();
+    let running = tokio::spawn(dispatcher.run());
+    let outcome = waiters.outcome(&redriven, Patience::asked(Duration::from_secs(30))).await.expect("it is told");
+    assert_eq!((outcome.status, outcome.text.as_deref()), (DeliveryStatus::Failed, Some("its message is no longer kept")));
+    stop.cancel();
+    running.await.expect("does not panic");
+    let told = store.entry(store.span().end).await.expect("can be read").expect("is there");
+    let steps: Vec<_> = told.entry.delivery_steps.iter().map(|step| (step.planned_at, step.state())).collect();
+    assert_eq!(steps, [(redriven.position.0, DeliveryState::Failed)]);
+}
+
+#[tokio::test]
+async fn what_has_no_message_any_more_is_given_up_although_nothing_attempts_it() {
+    let (store, redriven) = store_that_has_lost_a_message().await;
+    let overdue = dispatcher(store, samples::channels(false), Waiters::new(0)).overdue.look().await;
+    let overdue: Vec<_> = overdue.iter().map(|(delivery, stored)| (delivery.id.planned_at, stored.is_some())).collect();
+    assert_eq!(overdue, [(redriven.position, false)]);
+}
+
 /// A store that counts what is written.
 #[derive(Debug)]
 struct Counting {
@@ -229,7 +267,7 @@ async fn three_to_give_up(waiters: &Waiters) -> (Arc<Counting>, Dispatcher, Vec<
 
 /// Writes down that deliveries are given up; how long that takes.
 async fn give_up(dispatcher: Dispatcher, those: Vec<(Delivery, Stored)>) -> Duration {
-    write_down(dispatcher, those.into_iter().map(|(delivery, stored)| Record::given_up(delivery, stored)).collect()).await
+    write_down(dispatcher, those.into_iter().map(|(delivery, stored)| Record::given_up(delivery, Some(stored))).collect()).await
 }
 
 /// Writes down what deliveries have come to; how long that takes.

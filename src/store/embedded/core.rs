@@ -185,6 +185,7 @@ impl Core {
             return Err(AppendError::Store(unavailable(error)));
         }
         let frame = frame.map_err(AppendError::Refused)?;
+        tail.check_messages(&frame)?;
         let staged = tail.stage(frame, claim, &self.index).map_err(unavailable)?;
         let gone = tail.trim_window();
         drop(tail);

@@ -2,13 +2,13 @@
 
 use super::core::{Core, Seen, unavailable};
 use crate::pb::store::{Carried, CarriedDelivery, Entry};
-use crate::store::deliveries::Below as _;
 use crate::store::index::{IndexError, to_pb};
 use crate::store::log::name_of;
 use crate::store::tail::{Layers, Tail};
 use crate::store::{
-    DeliveryId, Error, Facts as _, Frame, Health, Position, SessionFacts, Stored, accepted_at, clock, message_of,
+    DeliveryId, Error, Facts as _, Frame, Health, Position, SessionFacts, Stored, accepted_at, clock, message_of, planned_at,
 };
+use prost_types::Timestamp;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -17,6 +17,15 @@ const CARRIED: usize = 64;
 
 /// How long nothing is accepted after something that was staged has been refused, though there is room again.
 const REFUSING: Duration = Duration::from_secs(1);
+
+/// A delivery whose message is about to go.
+struct Going {
+    id: DeliveryId,
+    /// The entry with its message.
+    stored: Stored,
+    /// When it was planned.
+    planned_at: Option<Timestamp>,
+}
 
 /// What retention has to do.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -145,16 +154,21 @@ impl Core {
     }
 
     /// Tells once more, at the end of the log, every session that has not ended and every delivery that is not settled, and that only
-    /// entries below `oldest` tell.
+    /// entries below `oldest` tell; also every delivery of a message there, though a later entry has planned it.
     fn carry_forward(&self, oldest: Position) -> Result<(), Error> {
-        let (sessions, deliveries) = self.lookup(|lookup| Ok((lookup.to_carry(oldest)?, lookup.deliveries_to_carry(oldest)?)))?;
+        // In this order: what leaves the tail is in the index before. Nothing is added to it meanwhile.
+        let in_tail = self.tail.lock().go_below(oldest);
+        let (sessions, mut deliveries) =
+            self.lookup(|lookup| Ok((lookup.to_carry(oldest)?, lookup.deliveries_to_carry(oldest)?)))?;
+        deliveries.extend(in_tail);
+        let deliveries: Vec<_> = deliveries.into_iter().collect();
         let mut last = None;
         for sessions in sessions.chunks(CARRIED) {
             last = self.carry(|tail| self.carried_sessions(tail, sessions))?.or(last);
         }
-        for ids in deliveries.chunks(CARRIED) {
-            let messages = self.messages_of(ids)?;
-            last = self.carry(|tail| self.carried_deliveries(tail, &messages))?.or(last);
+        for deliveries in deliveries.chunks(CARRIED) {
+            let going = self.with_messages(deliveries)?;
+            last = self.carry(|tail| self.carried_deliveries(tail, &going))?.or(last);
         }
         match last {
             Some(position) => self.wait_until_indexed(position),
@@ -214,27 +228,34 @@ impl Core {
 
     /// The deliveries with their messages, which go with the segment they stand in. What is ephemeral goes, too: it was of no use soon
     /// after it was accepted.
-    fn messages_of(&self, ids: &[DeliveryId]) -> Result<Vec<(DeliveryId, Stored)>, Error> {
-        let mut messages = Vec::with_capacity(ids.len());
-        for id in ids {
-            let Some(delivery) = self.lookup(|lookup| lookup.delivery(*id))? else { continue };
-            let message = self.entry(delivery.message)?.filter(|stored| !stored.entry.ephemeral);
-            messages.extend(message.map(|stored| (*id, stored)));
+    fn with_messages(&self, deliveries: &[(DeliveryId, Position)]) -> Result<Vec<Going>, Error> {
+        let mut going = Vec::with_capacity(deliveries.len());
+        for (id, message) in deliveries {
+            if let Some(stored) = self.entry(*message)?.filter(|stored| !stored.entry.ephemeral) {
+                going.push(Going { id: *id, planned_at: self.planned_at(*id, &stored)?, stored });
+            }
         }
-        Ok(messages)
+        Ok(going)
+    }
+
+    /// When a delivery was planned: with its message, or later if it was redriven. `stored` is the entry with the message.
+    fn planned_at(&self, id: DeliveryId, stored: &Stored) -> Result<Option<Timestamp>, Error> {
+        let planned = if id.planned_at == stored.position { None } else { self.entry(id.planned_at)? };
+        Ok(planned.map_or_else(|| planned_at(&stored.entry), |planned| planned.entry.accepted_at))
     }
 
     /// Those that are still open.
-    fn carried_deliveries(&self, tail: &Tail, messages: &[(DeliveryId, Stored)]) -> Result<Frame, IndexError> {
+    fn carried_deliveries(&self, tail: &Tail, going: &[Going]) -> Result<Frame, IndexError> {
         let facts = Layers::new(tail, &self.index);
         let mut frame = Vec::new();
-        for (id, stored) in messages {
+        for Going { id, stored, planned_at } in going {
             let Some(delivery) = facts.delivery(*id).filter(|delivery| delivery.progress.is_open()) else { continue };
             let carried = CarriedDelivery {
                 delivery: Some(delivery.to_pb()),
                 step: Some(delivery.progress.to_pb(*id)),
                 message: message_of(&stored.entry).cloned(),
                 accepted_at: accepted_at(&stored.entry),
+                planned_at: *planned_at,
             };
             let carried = Carried { position: id.planned_at.0, delivery: Some(carried), ..Carried::default() };
             frame.push(Entry { carried: Some(carried.into()), ..Entry::default() });

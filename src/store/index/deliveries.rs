@@ -7,6 +7,7 @@ use crate::store::deliveries::{Below, Delivery, DeliveryId, Progress, Told, Want
 use crate::store::pauses::Pauses;
 use rusqlite::types::ToSql;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use std::collections::BTreeMap;
 
 const COLUMNS: &str = "planned_at, endpoint, channel_id, lane, message, state, attempts, due";
 
@@ -92,14 +93,11 @@ impl Below for Lookup<'_> {
 }
 
 impl Lookup<'_> {
-    /// Deliveries that are open, and that only entries below `oldest` tell.
-    pub(crate) fn deliveries_to_carry(&self, oldest: Position) -> Result<Vec<DeliveryId>, IndexError> {
-        let query = "SELECT planned_at, endpoint FROM delivery WHERE told < ?1 AND state IN (1, 2) ORDER BY planned_at, endpoint";
-        let mut statement = self.connection().prepare_cached(query)?;
-        let found = statement.query_map([oldest.0.cast_signed()], |row| {
-            let endpoint = Endpoint::try_from(row.get::<_, i32>(1)?).unwrap_or_default();
-            Ok(DeliveryId { planned_at: Position(row.get::<_, i64>(0)?.cast_unsigned()), endpoint })
-        })?;
-        Ok(found.collect::<Result<_, _>>()?)
+    /// Deliveries that are open, and that only entries below `oldest` tell or have the message of; each with the entry that has it.
+    pub(crate) fn deliveries_to_carry(&self, oldest: Position) -> Result<BTreeMap<DeliveryId, Position>, IndexError> {
+        let query = format!("SELECT {COLUMNS} FROM delivery WHERE (told < ?1 OR message < ?1) AND state IN (1, 2)");
+        let mut statement = self.connection().prepare_cached(&query)?;
+        let found = statement.query_map([oldest.0.cast_signed()], delivery)?;
+        Ok(found.map(|delivery| delivery.map(|delivery| (delivery.id, delivery.message))).collect::<Result<_, _>>()?)
     }
 }

@@ -61,6 +61,26 @@ async fn who_names_no_state_discards_nothing() {
     assert_eq!(left(&*store, Wanted::Open).await, 1);
 }
 
+#[tokio::test]
+async fn a_dead_letter_whose_message_is_gone_is_not_redriven() {
+    let store = Arc::new(Memory::new(1 << 16));
+    plan(&*store, 1).await;
+    let again = store::Delivery { message: 1, endpoint: Endpoint::Connector.into(), ..store::Delivery::default() };
+    let frame = vec![Entry { deliveries: vec![again], ..Entry::default() }, step(2, DeliveryState::Failed)];
+    store.append(None, Box::new(|_| Ok(frame))).await.expect("is stored");
+    let desk = Desk::alone(store.clone());
+    while store.span().oldest <= Position(1) {
+        store.append(None, Box::new(|_| Ok(vec![Entry::default()]))).await.expect("is stored");
+    }
+    let end = store.span().end;
+    let id = DeliveryId { planned_at: Position(2), endpoint: Endpoint::Connector };
+    let name = crate::store::DeliveryName { log: store.number(), id }.to_string();
+    let refused = desk.redrive(&name).await.expect_err("there is no message");
+    assert!(matches!(&refused, Error::DeliveryNotFound { id } if *id == name), "{refused}");
+    assert_eq!(desk.redrive_all(&Which::default()).await.expect("is done"), (0, false));
+    assert_eq!((store.span().end, left(&*store, Wanted::Dead).await), (end, 1));
+}
+
 /// A store to which somebody else writes first.
 #[derive(Debug)]
 struct Shared {

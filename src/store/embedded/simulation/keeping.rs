@@ -7,11 +7,12 @@ use super::dump::dump;
 use super::machine::small;
 use super::world::{End, World, scan};
 use crate::pb;
-use crate::pb::store::{Endpoint, Entry, Session, Submission};
-use crate::store::conformance::{Model, belonging, planning, said};
+use crate::pb::store::{DeliveryState, Endpoint, Entry, Session, Submission};
+use crate::store::conformance::{Model, belonging, planning, redriving, said, step};
 use crate::store::random::Random;
 use crate::store::{
-    Delivery, Error, Facts, Filter, Frame, Name, Page, Position, Progress, SessionKey, Stored, accepted_at, message_of,
+    Delivery, DeliveryId, Error, Facts, Filter, Frame, Name, Page, Position, Progress, SessionKey, Stored, accepted_at,
+    message_of, planned_at,
 };
 use prost_types::Timestamp;
 use std::collections::HashMap;
@@ -92,10 +93,19 @@ impl Kept {
             let found = self.world.core().look(|facts| facts.delivery(id)).filter(|delivery| delivery.progress.is_open());
             let Some(delivery) = found else { continue };
             let carrier = self.world.core().entry(delivery.message).expect("can be read").expect("is kept");
-            let planned = self.all.iter().find(|stored| stored.position == id.planned_at).expect("is known");
-            assert_eq!(message_of(&carrier.entry), planned.entry.message.as_deref(), "{id:?}");
-            assert_eq!(accepted_at(&carrier.entry), planned.entry.accepted_at, "{id:?} is as old as it was");
+            let planned = self.at(id.planned_at);
+            let plan = planned.entry.deliveries.iter().find(|plan| plan.endpoint() == id.endpoint).expect("is planned");
+            let accepted = if plan.message == 0 { planned } else { self.at(Position(plan.message)) };
+            assert_eq!(message_of(&carrier.entry), accepted.entry.message.as_deref(), "{id:?}");
+            assert_eq!(accepted_at(&carrier.entry), accepted.entry.accepted_at, "{id:?} is as old as it was");
+            if carrier.entry.carried.is_some() {
+                assert_eq!(planned_at(&carrier.entry), planned.entry.accepted_at, "{id:?} is as old as its redriving");
+            }
         }
+    }
+
+    fn at(&self, position: Position) -> &Stored {
+        self.all.iter().find(|stored| stored.position == position).expect("is known")
     }
 }
 
@@ -196,6 +206,65 @@ fn what_is_ephemeral_goes_with_the_log_although_it_is_to_be_delivered() {
     assert!(kept.world.oldest() > Position(2), "nothing has gone");
     let found = kept.world.core().look(|facts| [ids[0], ids[1]].map(|id| facts.delivery(id).is_some()));
     assert_eq!(found, [false, true]);
+    kept.check();
+}
+
+/// A dead letter, the first entry of the log, which has grown since until some of it has to go.
+fn with_a_dead_letter(random: &mut Random) -> (Kept, DeliveryId) {
+    let mut kept = Kept::new(random);
+    // Its session goes on, so that something has to be carried forward whatever happens.
+    kept.append(vec![planning(belonging("dead", "c"), &[Endpoint::Connector])]);
+    let dead = Model(&kept.all).planned()[0];
+    kept.append(vec![Entry { delivery_steps: vec![step(dead, DeliveryState::Failed)], ..said("it failed") }]);
+    kept.grow();
+    (kept, dead)
+}
+
+/// Its plan is a late entry, and its message an early one.
+#[test]
+fn what_was_redriven_outlives_its_message_and_is_as_old_as_its_redriving() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    for is_indexed in [true, false] {
+        let (mut kept, dead) = with_a_dead_letter(random);
+        kept.append(vec![redriving(dead, dead.planned_at, said("again"))]);
+        let redriven = DeliveryId { planned_at: kept.world.witness.end(), ..dead };
+        if is_indexed {
+            kept.world.index_all();
+        }
+        kept.world.keep_house();
+        let oldest = kept.world.oldest();
+        assert!(oldest > dead.planned_at && oldest <= redriven.planned_at, "{oldest} is the oldest");
+        kept.check();
+        let end = if random.coin() { End::Killed } else { End::PowerLoss };
+        kept.world.kill();
+        kept.world.end(end, random);
+        kept.world.recover(random);
+        kept.check();
+        // Then the entry goes that has planned it.
+        while kept.world.oldest() <= redriven.planned_at {
+            kept.grow();
+            kept.world.keep_house();
+        }
+        kept.check();
+        let is_open = kept.world.core().look(|facts| facts.is_open(redriven));
+        assert!(is_open, "it is open until it is settled");
+    }
+}
+
+#[test]
+fn a_message_that_is_about_to_go_is_not_redriven_any_more() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let (mut kept, dead) = with_a_dead_letter(random);
+    let core = kept.world.core().clone();
+    // What is to be carried forward is looked for, and cannot be staged.
+    core.stopping.store(true, Ordering::Release);
+    core.keep_house();
+    core.stopping.store(false, Ordering::Release);
+    assert_eq!(kept.world.oldest(), Position(1), "something has gone");
+    let refused = kept.world.stage(None, vec![redriving(dead, dead.planned_at, said("again"))]);
+    assert!(matches!(refused, Err(Error::Expired { asked: Position(1), .. })), "{refused:?}");
+    kept.world.keep_house();
+    assert!(kept.world.oldest() > Position(1), "nothing has gone");
     kept.check();
 }
 
