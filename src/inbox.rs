@@ -172,7 +172,12 @@ impl Inbox {
             return Err(Error::InvalidMessage { violations });
         }
         let sent_id = message.id.take();
-        let mut submission = Submission { fingerprint: fingerprint(&message), ..Submission::default() };
+        let content = wire::encode(&message);
+        let most = self.limits.message_bytes.saturating_mul(WRITTEN);
+        if content.len() > most {
+            return Err(Error::InvalidMessage { violations: too_long_as_written(content.len(), most) });
+        }
+        let mut submission = Submission { fingerprint: fingerprint_of(&content), ..Submission::default() };
         // To the millisecond, as every time of a message.
         let received_at = wire::now();
         fill_times(&mut message, &mut submission, received_at);
@@ -297,7 +302,12 @@ const FINGERPRINT: u8 = 1;
 
 /// Tells contents apart: the whole normalised message as the client sent it, without its id.
 pub(crate) fn fingerprint(content: &pb::CimMessage) -> Vec<u8> {
-    let digest = Sha256::digest(wire::encode(content));
+    fingerprint_of(&wire::encode(content))
+}
+
+/// The same of the message as it is written.
+fn fingerprint_of(content: &[u8]) -> Vec<u8> {
+    let digest = Sha256::digest(content);
     let mut fingerprint = vec![FINGERPRINT];
     fingerprint.extend_from_slice(&digest[..16]);
     fingerprint
@@ -312,6 +322,16 @@ fn fill_times(message: &mut pb::CimMessage, submission: &mut Submission, receive
         submission.deletion_time_filled = deleted.timestamp.is_none();
         deleted.timestamp.get_or_insert(received_at);
     }
+}
+
+/// Most times the bytes of a message that it may have as it is written: a number of five characters may be one of 309 digits, and every
+/// webhook and every reader gets them.
+const WRITTEN: usize = 8;
+
+fn too_long_as_written(bytes: usize, most: usize) -> Violations {
+    let mut violations = Violations::default();
+    violations.add("", Reason::TooLarge, format!("needs at most {most} bytes as JSON with every digit of its numbers, found {bytes}"));
+    violations
 }
 
 fn outgrown(bytes: usize, most: usize) -> Violations {

@@ -140,6 +140,12 @@ impl Violations {
         }
     }
 
+    /// Which rules are broken where, without what was found: that may be content, which is for the client and not for the log.
+    pub fn rules(&self) -> String {
+        let rules = self.found.iter().map(|Violation { path, reason, .. }| format!("{path} {reason}").trim_start().to_owned());
+        rules.collect::<Vec<_>>().join(", ")
+    }
+
     /// True if no rule is broken.
     pub fn is_empty(&self) -> bool {
         self.found.is_empty()

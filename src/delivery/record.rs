@@ -120,7 +120,7 @@ impl Record {
                 messages.push((message, answer.is_suggestion));
             } else {
                 let bot = &bot.id;
-                tracing::warn!(bot, ?violations, "a bot's answer is no message and is left out");
+                tracing::warn!(bot, rules = violations.rules(), "a bot's answer is no message and is left out");
             }
         }
         messages
@@ -160,7 +160,9 @@ impl Record {
                     routed.iter_mut().for_each(|entry| plan_answer(entry, *is_suggestion, snapshot));
                     frame.append(&mut routed);
                 }
-                Err(violations) => tracing::warn!(?violations, "a bot's answer belongs nowhere and is left out"),
+                Err(violations) => {
+                    tracing::warn!(rules = violations.rules(), "a bot's answer belongs nowhere and is left out");
+                }
             }
         }
     }

@@ -259,6 +259,16 @@ fn a_refused_route_stores_nothing_and_frees_the_id() {
 }
 
 #[test]
+fn a_message_has_a_bound_as_it_is_written_too() {
+    let inbox = Inbox { limits: Limits { message_bytes: 16 << 10, ..LIMITS }, ..inbox() };
+    let numbers = |count: usize| json!({ "id": "m1", "header": { "entities": { "n": vec![1e308; count] } } });
+    let refused = inbox.take(numbers(1000), Reuse::Reject).expect_err("it is 309 digits a thousand times");
+    assert_eq!(paths(&refused), [("", Reason::TooLarge)]);
+    assert!(inbox.log().is_empty());
+    assert!(!inbox.accepted(numbers(100)).duplicate);
+}
+
+#[test]
 fn a_message_has_some_slack_for_what_is_filled_in() {
     let limits = Limits { message_bytes: 100 << 10, ..LIMITS };
     let inbox = Inbox { limits, ..inbox() };
