@@ -270,8 +270,9 @@ impl Inbox {
     pub async fn seen(&self, caller: &Caller, id: &str) -> Result<Stored, Error> {
         let stored = self.message(id).await?;
         let service_identifier = stored.entry.message.as_deref().and_then(message::service_identifier).unwrap_or_default();
-        caller.must_see(service_identifier, || Error::MessageNotFound { id: id.to_owned() })?;
-        Ok(stored)
+        let unseen = || Error::MessageNotFound { id: id.to_owned() };
+        caller.must_see(service_identifier, unseen)?;
+        if caller.stands_outside() && store::is_internal(&stored.entry) { Err(unseen()) } else { Ok(stored) }
     }
 
     /// A page of at most `size` messages of a conversation, newest first, from the message after `after` on. Of large messages it
@@ -330,7 +331,11 @@ const WRITTEN: usize = 8;
 
 fn too_long_as_written(bytes: usize, most: usize) -> Violations {
     let mut violations = Violations::default();
-    violations.add("", Reason::TooLarge, format!("needs at most {most} bytes as JSON with every digit of its numbers, found {bytes}"));
+    violations.add(
+        "",
+        Reason::TooLarge,
+        format!("needs at most {most} bytes as JSON with every digit of its numbers, found {bytes}"),
+    );
     violations
 }
 

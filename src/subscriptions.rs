@@ -161,7 +161,7 @@ impl Subscriptions {
         if let Some(name) = &request.name {
             caller.may_use_subscription(name.as_str())?;
         }
-        caller.narrow(&mut request.filter.service_identifiers)?;
+        caller.narrow(&mut request.filter)?;
         Ok(self.subscribe(request).await?.of(caller))
     }
 

@@ -5,8 +5,8 @@ use super::seen::Seen;
 use crate::error::Error;
 use crate::message;
 use crate::pb::{self, SenderType};
-use crate::store::Facts;
-use std::collections::{BTreeSet, HashSet};
+use crate::store::{Facts, Filter};
+use std::collections::BTreeSet;
 use std::future;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,11 @@ impl Caller {
         self.bound().is_none_or(|bound| bound.contains(service_identifier))
     }
 
+    /// True if what those of the platform say among themselves is not for the caller.
+    pub(crate) fn stands_outside(&self) -> bool {
+        self.identity().is_some_and(|identity| identity.role == Role::Connector)
+    }
+
     /// Fails if the caller may not read; with `unseen`, which is what it would be told if there were nothing, if it may not know of what
     /// is of this service identifier.
     pub fn must_see(&self, service_identifier: &str, unseen: impl FnOnce() -> Error) -> Result<(), Error> {
@@ -127,8 +132,9 @@ impl Caller {
 
     /// Leaves of what is asked for, where nothing means everything, what the caller may know of. Fails if it may not read, or asks for
     /// something else.
-    pub fn narrow(&self, service_identifiers: &mut HashSet<String>) -> Result<(), Error> {
+    pub fn narrow(&self, Filter { service_identifiers, outward, .. }: &mut Filter) -> Result<(), Error> {
         self.may(Right::Read)?;
+        *outward |= self.stands_outside();
         service_identifiers.iter().try_for_each(|wanted| self.may_ask_for(wanted))?;
         if let Some(bound) = self.bound()
             && service_identifiers.is_empty()

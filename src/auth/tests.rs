@@ -1,6 +1,7 @@
 use super::*;
 use crate::pb::{self, SenderType};
 use crate::samples;
+use crate::store::Filter;
 use futures::FutureExt as _;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
@@ -126,13 +127,21 @@ fn a_bound_key_knows_of_nothing_else() {
     assert!(bound.may_read_all("conversations").is_err());
     assert!(bound.must_see("3", || Error::SessionNotFound { id: "s".into() }).is_err());
 
-    let mut all = HashSet::new();
+    let of = |service_identifiers: &[&str]| Filter {
+        service_identifiers: service_identifiers.iter().map(|text| (*text).to_owned()).collect(),
+        ..Filter::default()
+    };
+    let mut all = of(&[]);
     assert_eq!(bound.narrow(&mut all), Ok(()));
-    assert_eq!(all, HashSet::from(["1".into(), "2".into()]));
-    let mut one = HashSet::from(["2".into()]);
+    assert_eq!(all.service_identifiers, HashSet::from(["1".into(), "2".into()]));
+    assert!(all.outward);
+    let mut one = of(&["2"]);
     assert_eq!(bound.narrow(&mut one), Ok(()));
-    assert_eq!(one.len(), 1);
-    assert!(bound.narrow(&mut HashSet::from(["2".into(), "3".into()])).is_err());
+    assert_eq!(one.service_identifiers.len(), 1);
+    assert!(bound.narrow(&mut of(&["2", "3"])).is_err());
+    let mut desks = of(&[]);
+    assert_eq!(caller("d").narrow(&mut desks), Ok(()));
+    assert!(desks.wants_everything());
 
     assert!(bound.narrow_to_one("service_identifier", &mut None).is_err(), "there is a choice");
     assert!(bound.narrow_to_one("service_identifier", &mut Some("3".into())).is_err());

@@ -80,6 +80,7 @@ fn filter(asked: pb::NotificationFilter, settings: &Settings) -> Result<Filter, 
         body_types: asked.body_types.into_iter().collect(),
         sender_types: known("filter.sender_types", &asked.sender_types, SenderType::Unspecified)?,
         audiences: known("filter.audiences", &asked.audiences, Audience::Unspecified)?,
+        ..Filter::default()
     })
 }
 

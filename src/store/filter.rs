@@ -1,5 +1,6 @@
 //! Which entries a reader wants.
 
+use crate::message;
 use crate::pb::store::Entry;
 use crate::pb::{self, Audience, SenderType};
 use crate::wire;
@@ -20,13 +21,16 @@ pub struct Filter {
     pub sender_types: HashSet<SenderType>,
     /// Who the message is for.
     pub audiences: HashSet<Audience>,
+    /// True to leave out what those of the platform say among themselves; see [`is_internal`].
+    pub outward: bool,
 }
 
 impl Filter {
     /// True if there is nothing that the reader does not want.
     pub fn wants_everything(&self) -> bool {
         let texts = [&self.service_identifiers, &self.conversation_ids, &self.channel_session_ids, &self.body_types];
-        texts.into_iter().all(HashSet::is_empty) && self.sender_types.is_empty() && self.audiences.is_empty()
+        let wants_all = texts.into_iter().all(HashSet::is_empty) && self.sender_types.is_empty() && self.audiences.is_empty();
+        wants_all && !self.outward
     }
 
     /// True if the reader wants this entry.
@@ -42,7 +46,15 @@ impl Filter {
             && (self.body_types.is_empty() || body_type.is_some_and(|body_type| self.body_types.contains(body_type)))
             && wants(&self.sender_types, sender.as_ref())
             && (self.audiences.is_empty() || entry.audiences().any(|audience| self.audiences.contains(&audience)))
+            && !(self.outward && is_internal(entry))
     }
+}
+
+/// True for what those of the platform say among themselves: whispers, suggestions, actions, wrap-ups, and what the gateway tells them.
+pub(crate) fn is_internal(entry: &Entry) -> bool {
+    let of_platform = [SenderType::Agent, SenderType::Bot, SenderType::App, SenderType::System];
+    let sender = entry.message.as_deref().and_then(message::sender_type);
+    entry.audiences().all(|audience| audience == Audience::Platform) && sender.is_some_and(|sender| of_platform.contains(&sender))
 }
 
 /// Where an entry belongs, as filters name it.

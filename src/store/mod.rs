@@ -60,7 +60,7 @@ pub use facts::{Common, CustomerFacts, Facts, Name, Named, SessionFacts, Session
 use facts::{Rank, is_active};
 pub(crate) use facts::{customer_numbers, last_activity};
 pub use filter::Filter;
-pub(crate) use filter::Whereabouts;
+pub(crate) use filter::{Whereabouts, is_internal};
 pub use registry::Registry;
 pub use sessions::{SessionFilter, SessionPage};
 

@@ -283,6 +283,25 @@ async fn a_connector_reaches_nothing_of_another_channel_whatever_it_leaves_out()
 }
 
 #[tokio::test]
+async fn what_agents_say_among_themselves_is_not_for_connectors() {
+    let guarded = Guarded::start().await;
+    let (shop, desk) = (guarded.as_("shop").await, guarded.as_("desk").await);
+    shop.send(says("shop", "ada", "hi")).await.expect("a connector may send on its channel");
+    let key = json!({ "serviceIdentifier": "shop", "channelCustomerIdentifier": "ada" });
+    let whisper = json!({
+        "id": "w", "header": { "sender": { "id": "a", "type": "AGENT", "senderName": "A" }, "channelData": key },
+        "body": { "type": "PLAIN", "markdownText": "he is angry", "isWhisper": true },
+    });
+    assert_eq!(guarded.ask("desk", "POST", "/ccm/message/receive", &whisper).await.status, 202);
+    desk.send(says("shop", "ada", "bye").by(SenderType::Agent)).await.expect("an agent may send");
+    let heard = async |caller: &Caller| caller.subscribe(earliest()).await.expect("may listen").until("bye").await;
+    assert_eq!(heard(&shop).await, ["CHANNEL_SESSION_STARTED", "hi"]);
+    assert_eq!(heard(&desk).await, ["CHANNEL_SESSION_STARTED", "hi", "he is angry"]);
+    let seen = async |name: &str| guarded.ask(name, "GET", "/v1/messages/w", &Json::Null).await.status;
+    assert_eq!((seen("shop").await, seen("desk").await), (404, 200));
+}
+
+#[tokio::test]
 async fn a_connector_finds_its_own_session_in_a_conversation_that_goes_on_elsewhere() {
     let guarded = Guarded::start().await;
     let sent = async |name: &str, header: Json| {

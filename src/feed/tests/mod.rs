@@ -178,5 +178,6 @@ fn filter(wanted: &[Vec<u8>; 6]) -> Filter {
         body_types: kinds.iter().map(|kind| TYPES[usize::from(*kind)].to_owned()).collect(),
         sender_types: senders.iter().map(|sender| SENDERS[usize::from(*sender)]).collect(),
         audiences: audiences.iter().map(|bit| if *bit == 1 { Audience::Customer } else { Audience::Platform }).collect(),
+        ..Filter::default()
     }
 }

@@ -59,6 +59,7 @@ fn filter(query: &Query, most: usize) -> Result<Filter, Error> {
         body_types: texts(query, "bodyType")?,
         sender_types: names(query, "senderType", "SENDER_TYPE_", &sender_types)?,
         audiences: names(query, "audience", "AUDIENCE_", &audiences)?,
+        ..Filter::default()
     })
 }
 
