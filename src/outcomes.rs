@@ -198,6 +198,11 @@ impl Waiters {
         self.tell(message, News::NotSoon);
     }
 
+    /// What was known of the message counts no more: it is delivered once more.
+    pub(crate) fn forget(&self, message: Position) {
+        self.shared.lock().recent.remove(&message);
+    }
+
     fn tell(&self, message: Position, news: News) {
         let now = Instant::now();
         let mut shared = self.shared.lock();

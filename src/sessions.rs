@@ -204,7 +204,7 @@ fn channel_conflicts(session: &Session, header: Option<&pb::Header>, conflicts: 
     }
 }
 
-/// `latest` is the conversation's session that was active last.
+/// `latest` is the session that is meant of the conversation's: of those that are active, if any are, the one with the latest entry.
 fn follow_conversation(
     known: Known<'_>,
     latest: &Arc<Session>,

@@ -3,7 +3,7 @@
 use crate::message;
 use crate::outcomes::Outcome;
 use crate::pb::DeliveryStatus;
-use crate::pb::store::{Attempt, DeliveryStep};
+use crate::pb::store::{Attempt, DeliveryState, DeliveryStep};
 use crate::receipts::{advances, may_report};
 use crate::store::{self, DeliveryId, Position, Store, Stored};
 use std::collections::BTreeMap;
@@ -54,19 +54,24 @@ pub enum Event {
 pub async fn timeline(store: &dyn Store, about: &Stored) -> Result<Timeline, store::Error> {
     let entries = entries(store, about.position).await?;
     let mut timeline = Timeline::default();
+    let mut failed = None;
     for stored in entries.values() {
         let entry = &stored.entry;
         for step in &entry.delivery_steps {
             let delivery = DeliveryId { planned_at: Position(step.planned_at), endpoint: step.endpoint() };
             if delivery.planned_at == about.position || entries.contains_key(&delivery.planned_at) {
                 timeline.events.push(Event::Step { stored: stored.clone(), delivery, step: step.clone() });
+                // Nothing came of delivering it once more.
+                if step.state() == DeliveryState::Discarded && timeline.outcome.is_none() {
+                    timeline.outcome = failed.take();
+                }
             }
         }
         for plan in entry.deliveries.iter().filter(|plan| plan.message == about.position.0) {
             let delivery = DeliveryId { planned_at: stored.position, endpoint: plan.endpoint() };
             timeline.events.push(Event::Redriven { stored: stored.clone(), delivery });
             // What comes of that is no late news.
-            timeline.outcome.take_if(|outcome| outcome.status == DeliveryStatus::Failed);
+            failed = timeline.outcome.take_if(|outcome| outcome.status == DeliveryStatus::Failed).or(failed);
         }
         if let Some(outcome) = entry.message.as_deref().and_then(Outcome::of) {
             let known = timeline.outcome.as_ref().map(|outcome| outcome.status);

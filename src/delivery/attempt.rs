@@ -62,7 +62,8 @@ pub(super) enum End {
 pub(super) enum Kept {
     /// The entry that has it.
     Here(Stored),
-    /// The log has let go of it although the delivery is open: earlier versions did not carry forward the messages of what was redriven.
+    /// The log has let go of it although the delivery is open: the memory engine carries nothing forward, and earlier versions of the
+    /// embedded one did not carry the messages of what was redriven.
     Gone,
     /// It does not matter: the delivery is settled.
     Settled,

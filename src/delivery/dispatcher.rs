@@ -238,6 +238,9 @@ impl Dispatcher {
             if self.given_up.contains(&id) {
                 continue;
             }
+            if delivery.message != id.planned_at {
+                self.attempts.waiters.forget(delivery.message);
+            }
             let enabled = self.notice(&EndpointKey::of(&delivery), &snapshot);
             let due = due(&delivery);
             let prospect = self.attempts.lanes().arrive(delivery, due, enabled);

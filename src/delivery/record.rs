@@ -12,7 +12,7 @@ use crate::pb;
 use crate::pb::store::{DeliveryState, DeliveryStep, Entry, Submission};
 use crate::planning;
 use crate::sessions;
-use crate::store::{self, Ahead, Delivery, DeliveryId, DeliveryName, Facts, Frame, Progress, Stored, message_of};
+use crate::store::{self, Ahead, Delivery, DeliveryId, DeliveryName, Facts, Frame, Position, Progress, Stored, message_of};
 use crate::wire;
 use prost_types::Timestamp;
 use std::time::SystemTime;
@@ -82,6 +82,12 @@ impl Record {
         self.delivery.id
     }
 
+    /// Where somebody may wait for the outcome: at the message, which what was redriven has elsewhere than its plan.
+    pub(super) fn waited_for_at(&self) -> impl Iterator<Item = Position> + use<> {
+        let (planned_at, message) = (self.delivery.id.planned_at, self.delivery.message);
+        std::iter::once(planned_at).chain((message != planned_at).then_some(message))
+    }
+
     /// True if the delivery is settled by it.
     pub(super) const fn settles(&self) -> bool {
         self.settled.is_some()
@@ -139,13 +145,20 @@ impl Record {
         entry
     }
 
-    /// Reads the message again that an entry has taken along.
+    /// Reads the message again that an entry has taken along. Where that is damaged the step alone is to be told: it must not hold up all
+    /// others.
     pub(super) async fn read_again(&mut self, sender: &Sender) -> Result<(), store::Error> {
-        if let Some(settled) = self.settled.as_deref_mut().filter(|settled| settled.stored.is_none()) {
-            settled.stored = match sender.message(&self.delivery).await? {
-                Kept::Here(stored) => Some(stored),
-                Kept::Gone | Kept::Settled => None,
-            };
+        let Some(settled) = self.settled.as_deref_mut().filter(|settled| settled.stored.is_none()) else { return Ok(()) };
+        match sender.message(&self.delivery).await {
+            Ok(Kept::Here(stored)) => settled.stored = Some(stored),
+            Ok(Kept::Gone | Kept::Settled) => {}
+            Err(store::Error::Busy) => return Err(store::Error::Busy),
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "an outcome is told to nobody: its message cannot be read"
+                );
+            }
         }
         Ok(())
     }

@@ -126,12 +126,14 @@ impl Recorder {
     }
 
     fn prepare(&self, record: Record) -> Prepared {
-        let planned_at = record.id().planned_at;
         if !record.settles() {
-            self.waiters.not_soon(planned_at);
+            record.waited_for_at().for_each(|message| self.waiters.not_soon(message));
             return Prepared { record, answered: false, answers: Vec::new() };
         }
-        let answered = self.waiters.promise(planned_at);
+        let mut answered = false;
+        for message in record.waited_for_at() {
+            answered |= self.waiters.promise(message);
+        }
         let answers = record.answers(self.sender.store.number(), &self.sender.channels.snapshot(), &self.limits);
         Prepared { record, answered, answers }
     }
@@ -217,11 +219,12 @@ impl Recorder {
         if is_durable {
             self.metrics.settled(word(record.state()));
         }
-        let planned_at = record.id().planned_at;
-        match record.outcome() {
-            _ if !is_durable => self.waiters.not_soon(planned_at),
-            Some(outcome) => self.waiters.known(planned_at, outcome.clone()),
-            None => self.waiters.accepted(planned_at),
+        for message in record.waited_for_at() {
+            match record.outcome() {
+                _ if !is_durable => self.waiters.not_soon(message),
+                Some(outcome) => self.waiters.known(message, outcome.clone()),
+                None => self.waiters.accepted(message),
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Keeping the house: a spare segment, room on the disk, and letting go of what is old.
 
 use super::core::{Core, Seen, unavailable};
+use super::sessions::Reach;
 use crate::pb::store::{Carried, CarriedDelivery, Entry};
 use crate::store::index::{IndexError, to_pb};
 use crate::store::log::name_of;
@@ -8,6 +9,7 @@ use crate::store::tail::{Layers, Tail};
 use crate::store::{
     DeliveryId, Error, Facts as _, Frame, Health, Position, SessionFacts, Stored, accepted_at, clock, message_of, planned_at,
 };
+use futures::executor::block_on;
 use prost_types::Timestamp;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -157,7 +159,12 @@ impl Core {
     /// entries below `oldest` tell; also every delivery of a message there, though a later entry has planned it.
     fn carry_forward(&self, oldest: Position) -> Result<(), Error> {
         // In this order: what leaves the tail is in the index before. Nothing is added to it meanwhile.
-        let in_tail = self.tail.lock().go_below(oldest);
+        let (in_tail, begun) = {
+            let mut tail = self.tail.lock();
+            (tail.go_below(oldest), Reach { end: tail.end, taken_back: tail.taken_back })
+        };
+        // So that it can be read.
+        self.wait_until_durable(begun)?;
         let (sessions, mut deliveries) =
             self.lookup(|lookup| Ok((lookup.to_carry(oldest)?, lookup.deliveries_to_carry(oldest)?)))?;
         deliveries.extend(in_tail);
@@ -170,9 +177,19 @@ impl Core {
             let going = self.with_messages(deliveries)?;
             last = self.carry(|tail| self.carried_deliveries(tail, &going))?.or(last);
         }
-        match last {
-            Some(position) => self.wait_until_indexed(position),
-            None => Ok(()),
+        if let Some(position) = last {
+            self.wait_until_indexed(position)?;
+        }
+        // What was passed over because it is settled must be so when its message goes.
+        let end = self.tail.lock().end;
+        self.wait_until_durable(Reach { end, ..begun })
+    }
+
+    /// Fails if something of what was seen is taken back instead.
+    fn wait_until_durable(&self, seen: Reach) -> Result<(), Error> {
+        match block_on(self.became_durable(seen))? {
+            true => Ok(()),
+            false => Err(Error::Unavailable { cause: "the end of the log was taken back".into() }),
         }
     }
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 /// How far the log was staged when something was looked at.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    end: Position,
-    taken_back: u64,
+pub(super) struct Reach {
+    pub(super) end: Position,
+    pub(super) taken_back: u64,
 }
 
 impl Core {
@@ -24,7 +24,7 @@ impl Core {
                     let session = facts.session_facts(&id);
                     match facts.into_failure() {
                         Some(error) => Err(unavailable(error)),
-                        None => Ok((session, Seen { end: tail.end, taken_back: tail.taken_back })),
+                        None => Ok((session, Reach { end: tail.end, taken_back: tail.taken_back })),
                     }
                 })
                 .await?;
@@ -50,7 +50,7 @@ impl Core {
         }
     }
 
-    fn list(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<(SessionPage, Seen), Error> {
+    fn list(&self, filter: &SessionFilter, before: Option<&str>, limit: usize) -> Result<(SessionPage, Reach), Error> {
         loop {
             // In this order: what leaves the tail is in the index before.
             let (mut found, indexed, seen) = {
@@ -60,7 +60,7 @@ impl Core {
                     let told_later = |facts: &&SessionFacts| tail.young.state.sessions().contains_key(&facts.session.id);
                     found.extend(old.state.listed(filter, before).filter(|facts| !told_later(facts)).cloned());
                 }
-                (found, tail.indexed_up_to(), Seen { end: tail.end, taken_back: tail.taken_back })
+                (found, tail.indexed_up_to(), Reach { end: tail.end, taken_back: tail.taken_back })
             };
             // One more than fits, to know whether there are more.
             let (mut in_index, reached) = self.lookup(|lookup| lookup.listed(filter, before, limit + 1))?;
@@ -77,7 +77,7 @@ impl Core {
     }
 
     /// Returns when all that was seen is durable. False if some of it was taken back instead.
-    async fn became_durable(&self, seen: Seen) -> Result<bool, Error> {
+    pub(super) async fn became_durable(&self, seen: Reach) -> Result<bool, Error> {
         let (mut durable, mut health) = (self.durable.subscribe(), self.health.subscribe());
         loop {
             // Noted before the look, so that no change after it is missed.

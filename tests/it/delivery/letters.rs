@@ -8,9 +8,10 @@ use cim_gateway::pb::{
     Delivery, DeliveryState, DiscardDeliveriesRequest, DiscardDeliveryRequest, DiscardableState, GetDeliveryRequest,
     ListDeliveriesRequest, RedriveDeliveriesRequest, RedriveDeliveryRequest,
 };
-use cim_gateway::pb::{DeliveryStatus, GetMessageRequest};
+use cim_gateway::pb::{DeliveryStatus, GetMessageRequest, SendMessageResponse};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use tokio::sync::oneshot;
 use tonic::Code;
 use tonic::transport;
 
@@ -78,6 +79,54 @@ async fn what_is_given_up_is_a_dead_letter_that_can_be_redriven_as_a_new_deliver
     assert!(listed(&mut desk, DeliveryState::Dead).await.is_empty());
     let again = desk.redrive_delivery(request).await.expect_err("it is one no more");
     assert_eq!(again.code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn whoever_repeats_what_is_redriven_waits_for_what_comes_of_that() {
+    let (decide, decided) = oneshot::channel();
+    let (mut decided, mut is_first) = (Some(decided), true);
+    let rule = move |call: &Call| match call.said().as_str() {
+        "hi" if std::mem::take(&mut is_first) => Reply::Status(400),
+        "hi" => decided.take().map_or(Reply::Status(200), Reply::Later),
+        _ => Reply::Status(200),
+    };
+    let mut connector = Receiver::answering(rule).await;
+    let gateway = gateway().start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    let message = answers("shop", "ada", "hi").with_id("m-1").at(1_700_000_000);
+    let outcome = |sent: SendMessageResponse| sent.outcome.map(|outcome| outcome.status());
+    assert_eq!(outcome(gateway.client().await.send(message.clone()).await), Some(DeliveryStatus::Failed));
+    connector.take(2).await;
+    let mut desk = desk(&gateway).await;
+    let letter = dead(&mut desk, 1).await.remove(0);
+    desk.redrive_delivery(RedriveDeliveryRequest { id: letter.id }).await.expect("is redriven");
+    connector.call().await;
+    let client = gateway.client().await;
+    let repeat = tokio::spawn(async move { client.send(message).await });
+    decide.send(200).expect("the attempt is under way");
+    assert_eq!(outcome(repeat.await.expect("is answered")), Some(DeliveryStatus::Delivered));
+}
+
+#[tokio::test]
+async fn what_is_redriven_and_then_discarded_has_failed_after_all() {
+    let (mut connector, mood) = moody().await;
+    let gateway = gateway().start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    gateway.client().await.send(answers("shop", "ada", "hi").with_id("m-1")).await;
+    connector.take(2).await;
+    let mut desk = desk(&gateway).await;
+    let letter = dead(&mut desk, 1).await.remove(0);
+    mood.store(500, Ordering::Release);
+    let redriven = desk.redrive_delivery(RedriveDeliveryRequest { id: letter.id }).await.expect("is redriven").into_inner();
+    let known = async || {
+        let mut calls = gateway.client().await.calls;
+        let found = calls.get_message(GetMessageRequest { message_id: "m-1".into() }).await.expect("is found").into_inner();
+        found.outcome.map(|outcome| outcome.status())
+    };
+    assert_eq!(known().await, None);
+    let id = redriven.delivery.expect("is there").id;
+    desk.discard_delivery(DiscardDeliveryRequest { id }).await.expect("is discarded");
+    assert_eq!(known().await, Some(DeliveryStatus::Failed));
 }
 
 #[tokio::test]

@@ -268,6 +268,35 @@ fn a_message_that_is_about_to_go_is_not_redriven_any_more() {
     kept.check();
 }
 
+/// What was staged may be refused by the disk: then it has not settled anything.
+#[test]
+fn what_is_settled_by_what_is_not_durable_keeps_its_message() {
+    let mut kept = Kept::new(&mut Random::seeded_by("SIMULATION_SEED"));
+    kept.append(vec![planning(said("open"), &[Endpoint::Connector])]);
+    let open = Model(&kept.all).planned()[0];
+    let bytes = |world: &World| world.core().segments.sizes().iter().map(|(_, bytes)| bytes).sum::<u64>();
+    for i in 0.. {
+        if bytes(&kept.world) > kept.world.machine.options.max_bytes {
+            break;
+        }
+        kept.append(vec![said(&format!("beside {i}"))]);
+    }
+    kept.world.index_all();
+    let settled = Entry { delivery_steps: vec![step(open, DeliveryState::Delivered)], ..said("settled") };
+    // More than the rest of the segment, which may have its room already.
+    let frame = std::iter::once(settled).chain((0..400).map(|i| said(&format!("refused {i}")))).collect();
+    kept.world.machine.disk.limit(0);
+    kept.world.stage(None, frame).expect("is accepted");
+    kept.world.keep_house();
+    assert_eq!(kept.world.oldest(), Position(1), "its message has gone");
+    kept.world.machine.disk.limit(1 << 40);
+    *kept.world.core().rejected.lock() = None;
+    kept.world.keep_house();
+    assert!(kept.world.oldest() > Position(1), "nothing has gone");
+    assert!(kept.world.core().look(|facts| facts.is_open(open)));
+    kept.check();
+}
+
 /// What retention does is cut short in each of its operations: carrying forward, the mark, the files. An index from before may come
 /// back with a power loss.
 #[test]
