@@ -216,16 +216,23 @@ impl Dispatcher {
     async fn give_up(&mut self) {
         for (delivery, stored) in self.overdue.look().await {
             let is_waiting = self.attempts.lanes().withdraw(&delivery, Instant::now());
-            // The log tells those that are given up as open until that is written down.
+            // Once, however often the log is looked through before that is written down.
             if is_waiting && self.given_up.insert(delivery.id) {
                 self.attempts.note(Record::given_up(delivery, stored));
             }
         }
     }
 
+    /// A page of what the log has, without what is given up: the log tells that as open until it is written down.
+    async fn page(&self, after: DeliveryId, wanted: Wanted) -> Result<Deliveries, store::Error> {
+        let mut page = self.sender.store.deliveries(after, wanted, PAGE).await?;
+        page.found.retain(|delivery| !self.given_up.contains(&delivery.id));
+        Ok(page)
+    }
+
     /// Reads the next page of what is planned.
     async fn follow(&mut self) {
-        let found = self.sender.store.deliveries(self.followed, Wanted::Open, PAGE).await;
+        let found = self.page(self.followed, Wanted::Open).await;
         let Deliveries { found, reached } = match found {
             Ok(found) => found,
             Err(error) => {
@@ -235,9 +242,6 @@ impl Dispatcher {
         let snapshot = self.sender.channels.snapshot();
         for delivery in found {
             let id = delivery.id;
-            if self.given_up.contains(&id) {
-                continue;
-            }
             if delivery.message != id.planned_at {
                 self.attempts.waiters.forget(delivery.message);
             }
@@ -265,13 +269,11 @@ impl Dispatcher {
     async fn refill(&mut self) {
         let missing = self.attempts.lanes().missing();
         for missing in missing {
-            let asked = self.sender.store.deliveries(missing.after, Wanted::Lane(missing.lane), PAGE).await;
-            match asked {
+            match self.page(missing.after, Wanted::Lane(missing.lane)).await {
                 Ok(Deliveries { found, reached }) => {
                     // What lies beyond comes when the log is followed.
                     let followed = self.followed;
-                    let is_known = |delivery: &Delivery| delivery.id <= followed && !self.given_up.contains(&delivery.id);
-                    let found = found.into_iter().filter(is_known);
+                    let found = found.into_iter().filter(|delivery| delivery.id <= followed);
                     let found = found
                         .map(|delivery| {
                             let due = due(&delivery);

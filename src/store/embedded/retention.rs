@@ -215,17 +215,11 @@ impl Core {
         let lookup = self.index.lookup()?;
         let mut frame = Vec::new();
         for id in sessions {
-            let told = tail.generations().find_map(|state| state.sessions().get(id));
-            let (position, SessionFacts { session, last_activity }) = match told {
-                // What is durable and not indexed yet is young, and stays.
-                Some(latest) if latest.told <= tail.durable => continue,
-                // It may never get to the disk; then what is carried here does not either, and nothing goes.
-                Some(latest) => (latest.position, latest.fact.clone()),
-                None => match lookup.session_and_position(id)? {
-                    Some(found) => found,
-                    None => continue,
-                },
-            };
+            // What is not indexed yet is young, and stays. It may never get to the disk: then nothing goes.
+            if tail.generations().any(|state| state.sessions().contains_key(id)) {
+                continue;
+            }
+            let Some((position, SessionFacts { session, last_activity })) = lookup.session_and_position(id)? else { continue };
             let told = tail.generations().find_map(|state| state.customers().get(&session.customer_id));
             let customer = match told {
                 Some(latest) => Some(latest.fact.clone()),
