@@ -8,7 +8,6 @@ use cim_gateway::pb::body::Kind;
 use cim_gateway::pb::{AcceptedMessage, DeliveryStatus, SendMessageRequest, SendMessageResponse};
 use serde_json::json;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// The delivery notifications about a message, as (status, reason code).
 async fn notified(gateway: &Gateway, id: &str, count: usize) -> Vec<(DeliveryStatus, String)> {
@@ -48,13 +47,7 @@ async fn a_message_that_the_connector_takes_is_delivered_and_both_sides_learn_it
 
 #[tokio::test]
 async fn a_session_that_ends_while_its_message_is_on_its_way_stays_ended() {
-    let (decide, decided) = oneshot::channel();
-    let mut decided = Some(decided);
-    let rule = move |call: &Call| match call.said().as_str() {
-        "answer" => decided.take().map_or(Reply::Status(200), Reply::Later),
-        _ => Reply::Status(200),
-    };
-    let mut connector = Receiver::answering(rule).await;
+    let (mut connector, decide) = Receiver::undecided("answer").await;
     let gateway = gateway().set("delivery.sync_wait", "0s").start().await;
     register(gateway.grpc, channel("shop", &connector)).await;
     let client = gateway.client().await;

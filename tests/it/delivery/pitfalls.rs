@@ -63,13 +63,7 @@ async fn attempts_that_fail_are_counted_and_the_next_one_is_to_come() {
 /// An attempt that was given up may still be answered. The answer is about that attempt, and nobody listens to it any more.
 #[tokio::test]
 async fn a_late_answer_to_an_attempt_that_was_given_up_settles_nothing() {
-    let (late, decided) = oneshot::channel();
-    let mut first = Some(decided);
-    let rule = move |call: &Call| match call.said().as_str() {
-        "hi" => first.take().map_or(Reply::Status(200), Reply::Later),
-        _ => Reply::Status(200),
-    };
-    let mut connector = Receiver::answering(rule).await;
+    let (mut connector, late) = Receiver::undecided("hi").await;
     let gateway = gateway().set("webhook.timeout", "200ms").set("webhook.connect_timeout", "200ms").start().await;
     register(gateway.grpc, channel("shop", &connector)).await;
     let client = gateway.client().await;
@@ -231,13 +225,7 @@ async fn a_bot_that_is_asked_again_after_a_crash_is_heard_once() {
 /// Whoever repeats a message because no answer came wants to know what became of it, as the first one did.
 #[tokio::test]
 async fn a_repeat_waits_for_the_outcome_as_the_first_one_does() {
-    let (decide, decided) = oneshot::channel();
-    let mut decided = Some(decided);
-    let rule = move |call: &Call| match call.said().as_str() {
-        "hi" => decided.take().map_or(Reply::Status(200), Reply::Later),
-        _ => Reply::Status(200),
-    };
-    let mut connector = Receiver::answering(rule).await;
+    let (mut connector, decide) = Receiver::undecided("hi").await;
     let gateway = gateway().start().await;
     register(gateway.grpc, channel("shop", &connector)).await;
     let message = answers("shop", "ada", "hi").with_id("m-1").at(1_700_000_000);

@@ -226,13 +226,18 @@ async fn a_timeline_has_every_attempt_and_the_gateways_own_notification() {
     assert!(message.timeline.iter().all(|event| event.time.is_some()));
 }
 
-#[tokio::test]
-async fn the_providers_id_in_a_connectors_answer_is_learned() {
+/// A connector whose answer tells what its provider calls the message.
+async fn naming_the_providers_id() -> Receiver {
     let notification = json!({
         "id": "n", "header": { "providerMessageId": "wamid.9" },
         "body": { "type": "DELIVERYNOTIFICATION", "status": "DELIVERED", "reasonCode": "200" },
     });
-    let connector = Receiver::answering(move |_| Reply::With(200, notification.clone())).await;
+    Receiver::answering(move |_| Reply::With(200, notification.clone())).await
+}
+
+#[tokio::test]
+async fn the_providers_id_in_a_connectors_answer_is_learned() {
+    let connector = naming_the_providers_id().await;
     let gateway = gateway().start().await;
     register(gateway.grpc, channel("shop", &connector)).await;
     let sent = sent(&gateway, "m-1").await;
@@ -243,11 +248,7 @@ async fn the_providers_id_in_a_connectors_answer_is_learned() {
 
 #[tokio::test]
 async fn a_receipt_that_is_faster_than_the_connectors_answer_with_the_providers_id_counts() {
-    let notification = json!({
-        "id": "n", "header": { "providerMessageId": "wamid.9" },
-        "body": { "type": "DELIVERYNOTIFICATION", "status": "DELIVERED", "reasonCode": "200" },
-    });
-    let connector = Receiver::answering(move |_| Reply::With(200, notification.clone())).await;
+    let connector = naming_the_providers_id().await;
     let gateway = gateway().start().await;
     register(gateway.grpc, channel("shop", &connector)).await;
     gateway.client().await.send(receipt("shop", "wamid.9", Read)).await;

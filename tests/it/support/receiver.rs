@@ -83,6 +83,17 @@ impl Receiver {
         Self::answering(|_| Reply::Status(200)).await
     }
 
+    /// A receiver that takes everything, but for the first call that says this: what that is answered with is to be told.
+    pub async fn undecided(said: &'static str) -> (Self, oneshot::Sender<u16>) {
+        let (decide, decided) = oneshot::channel();
+        let mut decided = Some(decided);
+        let rule = move |call: &Call| match decided.take_if(|_| call.said() == said) {
+            Some(decided) => Reply::Later(decided),
+            None => Reply::Status(200),
+        };
+        (Self::answering(rule).await, decide)
+    }
+
     /// Where it is called.
     pub fn uri(&self) -> String {
         format!("http://{}", self.address)
