@@ -31,7 +31,7 @@ pub(super) struct Attempts {
     /// Records that are not written down yet.
     pub(super) unwritten: AtomicUsize,
     /// Endpoints that say that they are gone.
-    pub(super) gone: mpsc::UnboundedSender<EndpointKey>,
+    pub(super) gone: mpsc::UnboundedSender<Arc<EndpointKey>>,
     /// Told when there is something to do for the dispatcher.
     pub(super) news: Notify,
     pub(super) metrics: Arc<metrics::Delivery>,
@@ -81,8 +81,7 @@ impl Attempts {
                 self.lanes().finished(&start, &Verdict::NotCalled, now, 0.0, Terms::default());
             }
             End::Lost => {
-                let Start { key, delivery } = &start;
-                let (channel, delivery) = (&key.channel_id, delivery.id);
+                let (channel, delivery) = (&start.key.channel_id, start.delivery.id);
                 tracing::error!(channel, ?delivery, "a delivery is given up, for the log has its message no more");
                 self.lanes().finished(&start, &Verdict::NotCalled, now, 0.0, Terms::default());
                 self.note(Record::given_up(start.delivery, None));
@@ -99,7 +98,7 @@ impl Attempts {
                     let _stopped = self.gone.send(start.key.clone());
                 }
                 tell(&start, &decided, &decision);
-                self.note(Record::of(start, decided, decision));
+                self.note(Record::of(start.delivery, decided, decision));
             }
         }
     }

@@ -48,7 +48,7 @@ pub struct Dispatcher {
     /// The etags of the channels whose endpoints are known to the lanes.
     etags: HashMap<String, String>,
     /// Endpoints that say that they are gone.
-    gone: mpsc::UnboundedReceiver<EndpointKey>,
+    gone: mpsc::UnboundedReceiver<Arc<EndpointKey>>,
     /// Who writes down what attempts have led to, and what is to be written; none once it runs.
     recorder: Option<(Recorder, mpsc::UnboundedReceiver<Record>)>,
     /// How many more records are written down.
@@ -193,7 +193,7 @@ impl Dispatcher {
                     self.attempts.are_written(count);
                     given_up.iter().for_each(|id| _ = self.given_up.remove(id));
                 }
-                Some(key) = self.gone.recv() => self.disable(key),
+                Some(key) = self.gone.recv() => self.disable(&key),
                 Some(joined) = self.writing.join_next() => ended(joined),
                 () = self.attempts.news.notified() => {}
                 () = std::future::ready(()), if self.behind => {}
@@ -203,7 +203,7 @@ impl Dispatcher {
             ended(joined);
         }
         while let Ok(key) = self.gone.try_recv() {
-            self.disable(key);
+            self.disable(&key);
         }
         // Nothing more comes to be written.
         drop(self.attempts);
@@ -309,7 +309,8 @@ impl Dispatcher {
     }
 
     /// An endpoint that says that it is gone is not called any more, until somebody enables it.
-    fn disable(&mut self, EndpointKey { channel_id: channel, endpoint }: EndpointKey) {
+    fn disable(&mut self, key: &EndpointKey) {
+        let EndpointKey { channel_id: channel, endpoint } = key.clone();
         tracing::error!(channel, ?endpoint, "the webhook says that it is gone; nothing is delivered to it until it is enabled");
         let Some(etag) = self.etags.get(&channel).cloned() else { return };
         let (channels, stop) = (self.sender.channels.clone(), self.stop.clone());
@@ -331,11 +332,12 @@ impl Dispatcher {
         let keys: Vec<_> = lanes.endpoints().cloned().collect();
         let mut etags = HashMap::with_capacity(self.etags.len());
         for key in keys {
-            let etag = snapshot.by_id(&key.channel_id).map(|channel| channel.etag.clone()).unwrap_or_default();
-            if self.etags.get(&key.channel_id) != Some(&etag) {
+            let channel = key.channel_id.clone();
+            let etag = snapshot.by_id(&channel).map(|channel| channel.etag.clone()).unwrap_or_default();
+            if self.etags.get(&channel) != Some(&etag) {
                 lanes.changed(&key, is_enabled(&key, snapshot), now);
             }
-            etags.insert(key.channel_id, etag);
+            etags.insert(channel, etag);
         }
         drop(lanes);
         self.etags = etags;

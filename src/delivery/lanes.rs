@@ -21,6 +21,7 @@ use crate::pb::store::{DeliveryState, Endpoint};
 use crate::store::{Delivery, DeliveryId, Position};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -36,6 +37,10 @@ pub(super) struct EndpointKey {
 impl EndpointKey {
     pub(super) fn of(delivery: &Delivery) -> Self {
         Self { channel_id: delivery.channel_id.clone(), endpoint: delivery.id.endpoint }
+    }
+
+    fn is_of(&self, delivery: &Delivery) -> bool {
+        self.channel_id == delivery.channel_id && self.endpoint == delivery.id.endpoint
     }
 }
 
@@ -63,8 +68,10 @@ pub(super) struct Rules {
 /// An attempt to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Start {
-    pub(super) key: EndpointKey,
+    pub(super) key: Arc<EndpointKey>,
     pub(super) delivery: Delivery,
+    /// The number of the endpoint.
+    endpoint: usize,
 }
 
 /// Whether an attempt comes soon.
@@ -94,10 +101,12 @@ pub(super) struct Decision {
 /// Deliveries of a lane that the log has and memory has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
-    pub(super) key: EndpointKey,
+    pub(super) key: Arc<EndpointKey>,
     pub(super) lane: u64,
     /// The last one that is known.
     pub(super) after: DeliveryId,
+    /// The number of the endpoint.
+    endpoint: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -146,6 +155,7 @@ enum Ready {
 
 #[derive(Debug)]
 struct State {
+    key: Arc<EndpointKey>,
     enabled: bool,
     breaker: Breaker,
     lanes: HashMap<u64, Lane>,
@@ -159,8 +169,9 @@ struct State {
 }
 
 impl State {
-    fn new(enabled: bool) -> Self {
+    fn new(key: Arc<EndpointKey>, enabled: bool) -> Self {
         Self {
+            key,
             enabled,
             breaker: Breaker::CLOSED,
             lanes: HashMap::new(),
@@ -178,21 +189,23 @@ impl State {
     }
 }
 
-/// What becomes due.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// What becomes due, and the number of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Head(EndpointKey, u64),
-    Parked(EndpointKey, DeliveryId),
-    Breaker(EndpointKey),
+    Head(usize, u64),
+    Parked(usize, DeliveryId),
+    Breaker(usize),
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Lanes {
     rules: Rules,
-    endpoints: HashMap<EndpointKey, State>,
+    /// Each has its number for good.
+    endpoints: Vec<State>,
+    numbers: HashMap<Arc<EndpointKey>, usize>,
     /// Endpoints that have something to do and may.
-    turns: VecDeque<EndpointKey>,
+    turns: VecDeque<usize>,
     in_flight: usize,
     /// Endpoints whose breaker is not closed.
     broken: usize,
@@ -209,8 +222,9 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn new(rules: Rules) -> Self {
-        let (endpoints, turns, timers, missing, discarded) = Default::default();
-        Self { rules, endpoints, turns, in_flight: 0, broken: 0, timers, missing, awaited: None, held_before: None, discarded }
+        let (endpoints, numbers, turns, timers, missing, discarded) = Default::default();
+        let (awaited, held_before) = Default::default();
+        Self { rules, endpoints, numbers, turns, in_flight: 0, broken: 0, timers, missing, awaited, held_before, discarded }
     }
 
     /// Holds what was planned before a position, from the beginning on.
@@ -221,13 +235,13 @@ impl Lanes {
     /// Holds nothing any more.
     pub(super) fn release(&mut self, now: Instant) {
         self.held_before = None;
-        for (key, state) in &self.endpoints {
+        for (endpoint, state) in self.endpoints.iter().enumerate() {
             for (lane_of, lane) in &state.lanes {
                 let head = lane.queue.front().filter(|_| !lane.in_flight);
-                self.timers.extend(head.map(|head| Reverse((head.due.max(now), Timer::Head(key.clone(), *lane_of)))));
+                self.timers.extend(head.map(|head| Reverse((head.due.max(now), Timer::Head(endpoint, *lane_of)))));
             }
             let parked = state.parked.iter().filter(|(_, parked)| !parked.in_flight);
-            self.timers.extend(parked.map(|(id, parked)| Reverse((parked.item.due.max(now), Timer::Parked(key.clone(), *id)))));
+            self.timers.extend(parked.map(|(id, parked)| Reverse((parked.item.due.max(now), Timer::Parked(endpoint, *id)))));
         }
     }
 
@@ -244,15 +258,15 @@ impl Lanes {
     /// A delivery that is planned, or that an earlier process left open. `due` is when its next attempt is, `enabled` whether
     /// its endpoint may be called: that counts when the endpoint is new here.
     pub(super) fn arrive(&mut self, delivery: Delivery, due: Instant, enabled: bool) -> Prospect {
-        let key = EndpointKey::of(&delivery);
-        let state = self.endpoints.entry(key.clone()).or_insert_with(|| State::new(enabled));
+        let endpoint = self.number(EndpointKey::of(&delivery), enabled);
+        let state = &mut self.endpoints[endpoint];
         let (id, lane_of) = (delivery.id, delivery.lane);
         let lane = state.lanes.entry(lane_of).or_default();
         let item = Item { delivery, due, failing_since: None };
         if item.delivery.progress.state == DeliveryState::Parked {
             lane.parked += 1;
             state.parked.insert(id, Parked { item, in_flight: false, queued: false });
-            self.timers.push(Reverse((due, Timer::Parked(key, id))));
+            self.timers.push(Reverse((due, Timer::Parked(endpoint, id))));
             return Prospect::NotSoon;
         }
         if lane.more_after.is_some() || lane.queue.len() >= self.rules.lane_window {
@@ -266,9 +280,20 @@ impl Lanes {
         let held_up = held_up || lane.queue.front().is_some_and(|head| is_held(self.held_before, head.delivery.id));
         let prospect = if state.enabled && state.breaker.is_closed() && !held_up { Prospect::Soon } else { Prospect::NotSoon };
         if heads {
-            self.timers.push(Reverse((due, Timer::Head(key, lane_of))));
+            self.timers.push(Reverse((due, Timer::Head(endpoint, lane_of))));
         }
         prospect
+    }
+
+    /// The number of an endpoint. One that is new here gets the next, and may be called if it is `enabled`.
+    fn number(&mut self, key: EndpointKey, enabled: bool) -> usize {
+        if let Some(number) = self.numbers.get(&key) {
+            return *number;
+        }
+        let (number, key) = (self.endpoints.len(), Arc::new(key));
+        self.endpoints.push(State::new(key.clone(), enabled));
+        self.numbers.insert(key, number);
+        number
     }
 
     /// Lanes of which the log has to tell more, each once until [`Self::refilled`].
@@ -279,32 +304,34 @@ impl Lanes {
     /// The log has told the deliveries that follow what was known of a lane, each with when it is due. `complete` tells that there are
     /// none beyond, and none has come since.
     pub(super) fn refilled(&mut self, missing: &Missing, found: Vec<(Delivery, Instant)>, reached: DeliveryId, complete: bool) {
-        let Some(state) = self.endpoints.get_mut(&missing.key) else { return };
+        let endpoint = missing.endpoint;
+        let Some(state) = self.endpoints.get_mut(endpoint) else { return };
         let Some(lane) = state.lanes.get_mut(&missing.lane) else { return };
         lane.asking = false;
         lane.more_after = (!complete).then_some(reached);
         let was_empty = lane.queue.is_empty();
         for (delivery, due) in found {
             // What is parked is known already.
-            if EndpointKey::of(&delivery) == missing.key && !state.parked.contains_key(&delivery.id) {
+            if state.key.is_of(&delivery) && !state.parked.contains_key(&delivery.id) {
                 lane.queue.push_back(Item { delivery, due, failing_since: None });
             }
         }
         match lane.queue.front() {
             Some(head) if was_empty && !lane.in_flight => {
-                self.timers.push(Reverse((head.due, Timer::Head(missing.key.clone(), missing.lane))));
+                self.timers.push(Reverse((head.due, Timer::Head(endpoint, missing.lane))));
             }
-            None if lane.more_after.is_some() => self.ask(&missing.key, missing.lane),
+            None if lane.more_after.is_some() => self.ask(endpoint, missing.lane),
             _ => {}
         }
-        self.tidy(&missing.key, missing.lane);
+        self.tidy(endpoint, missing.lane);
     }
 
-    fn ask(&mut self, key: &EndpointKey, lane_of: u64) {
-        let Some(lane) = self.endpoints.get_mut(key).and_then(|state| state.lanes.get_mut(&lane_of)) else { return };
+    fn ask(&mut self, endpoint: usize, lane_of: u64) {
+        let Some(state) = self.endpoints.get_mut(endpoint) else { return };
+        let Some(lane) = state.lanes.get_mut(&lane_of) else { return };
         let Some(after) = lane.more_after.filter(|_| !lane.asking) else { return };
         lane.asking = true;
-        self.missing.push(Missing { key: key.clone(), lane: lane_of, after });
+        self.missing.push(Missing { key: state.key.clone(), lane: lane_of, after, endpoint });
     }
 
     /// When something becomes due.
@@ -330,9 +357,9 @@ impl Lanes {
         while self.next_due().is_some_and(|at| at <= now) {
             let Some(Reverse((_, timer))) = self.timers.pop() else { return };
             match timer {
-                Timer::Head(key, lane) => self.head_is_due(&key, lane, now),
-                Timer::Parked(key, id) => {
-                    if let Some(state) = self.endpoints.get_mut(&key)
+                Timer::Head(endpoint, lane) => self.head_is_due(endpoint, lane, now),
+                Timer::Parked(endpoint, id) => {
+                    if let Some(state) = self.endpoints.get_mut(endpoint)
                         && let Some(parked) = state.parked.get_mut(&id)
                         && !parked.in_flight
                         && !parked.queued
@@ -341,16 +368,16 @@ impl Lanes {
                     {
                         parked.queued = true;
                         state.ready.push_back(Ready::Parked(id));
-                        self.take_turn(&key, now);
+                        self.take_turn(endpoint, now);
                     }
                 }
-                Timer::Breaker(key) => self.take_turn(&key, now),
+                Timer::Breaker(endpoint) => self.take_turn(endpoint, now),
             }
         }
     }
 
-    fn head_is_due(&mut self, key: &EndpointKey, lane_of: u64, now: Instant) {
-        let Some(state) = self.endpoints.get_mut(key) else { return };
+    fn head_is_due(&mut self, endpoint: usize, lane_of: u64, now: Instant) {
+        let Some(state) = self.endpoints.get_mut(endpoint) else { return };
         let Some(lane) = state.lanes.get_mut(&lane_of) else { return };
         let Some(head) = lane.queue.front() else { return };
         // An older timer of the lane may have come first.
@@ -359,12 +386,12 @@ impl Lanes {
         }
         lane.queued = true;
         state.ready.push_back(Ready::Head(lane_of));
-        self.take_turn(key, now);
+        self.take_turn(endpoint, now);
     }
 
     /// Lets an endpoint wait for its turn, if it has something to do and may.
-    fn take_turn(&mut self, key: &EndpointKey, now: Instant) {
-        let Some(state) = self.endpoints.get_mut(key) else { return };
+    fn take_turn(&mut self, endpoint: usize, now: Instant) {
+        let Some(state) = self.endpoints.get_mut(endpoint) else { return };
         if state.queued || state.ready.is_empty() || !state.enabled || state.in_flight >= self.rules.in_flight {
             return;
         }
@@ -372,14 +399,14 @@ impl Lanes {
             return;
         }
         state.queued = true;
-        self.turns.push_back(key.clone());
+        self.turns.push_back(endpoint);
     }
 
     /// The attempt to begin next; none if none may begin now.
     pub(super) fn next(&mut self, now: Instant) -> Option<Start> {
         while self.in_flight < self.rules.in_flight_in_all {
-            let key = self.turns.pop_front()?;
-            let Some(state) = self.endpoints.get_mut(&key) else { continue };
+            let endpoint = self.turns.pop_front()?;
+            let Some(state) = self.endpoints.get_mut(endpoint) else { continue };
             state.queued = false;
             if !state.enabled || !state.breaker.admits(now) || state.in_flight >= self.rules.in_flight {
                 continue;
@@ -388,8 +415,9 @@ impl Lanes {
             state.breaker.begin();
             state.in_flight += 1;
             self.in_flight += 1;
-            self.take_turn(&key, now);
-            return Some(Start { key, delivery });
+            let key = state.key.clone();
+            self.take_turn(endpoint, now);
+            return Some(Start { key, delivery, endpoint });
         }
         None
     }
@@ -403,7 +431,7 @@ impl Lanes {
         chance: f64,
         Terms { strict, expired, once }: Terms,
     ) -> Decision {
-        let Start { key, delivery: Delivery { id, lane: lane_of, progress, .. } } = start;
+        let Start { delivery: Delivery { id, lane: lane_of, progress, .. }, endpoint, .. } = start;
         self.in_flight = self.in_flight.saturating_sub(1);
         let is_discarded = self.discarded.remove(id);
         let nothing = Decision {
@@ -413,7 +441,7 @@ impl Lanes {
             held_up: Vec::new(),
             disable: false,
         };
-        let Some(state) = self.endpoints.get_mut(key) else { return nothing };
+        let Some(state) = self.endpoints.get_mut(*endpoint) else { return nothing };
         state.in_flight = state.in_flight.saturating_sub(1);
         let was_closed = state.breaker.is_closed();
         match verdict {
@@ -432,7 +460,7 @@ impl Lanes {
         }
         let disable = state.gone.len() >= self.rules.gone;
         if let Some(at) = state.breaker.opens_again() {
-            self.timers.push(Reverse((at, Timer::Breaker(key.clone()))));
+            self.timers.push(Reverse((at, Timer::Breaker(*endpoint))));
         }
         let opened = was_closed && !state.breaker.is_closed();
         self.broken += usize::from(opened);
@@ -470,7 +498,7 @@ impl Lanes {
                     parked.in_flight = false;
                     parked.item.due = due;
                     parked.item.delivery.progress.attempts = attempts;
-                    self.timers.push(Reverse((due, Timer::Parked(key.clone(), *id))));
+                    self.timers.push(Reverse((due, Timer::Parked(*endpoint, *id))));
                 }
             }
             (true, None) => {
@@ -486,7 +514,7 @@ impl Lanes {
                         item.delivery.progress.state = DeliveryState::Parked;
                         lane.parked += 1;
                         state.parked.insert(*id, Parked { item, in_flight: false, queued: false });
-                        self.timers.push(Reverse((due, Timer::Parked(key.clone(), *id))));
+                        self.timers.push(Reverse((due, Timer::Parked(*endpoint, *id))));
                     }
                 } else if let Some(head) = lane.queue.front_mut() {
                     head.due = due;
@@ -502,33 +530,33 @@ impl Lanes {
                 lane.queue.pop_front();
             }
         }
-        self.go_on(key, *lane_of, now);
+        self.go_on(*endpoint, *lane_of, now);
         Decision { state: next, attempts, due, held_up, disable }
     }
 
     /// An attempt has come to nothing without telling anything, for example because the store could not be read: it is made again at
     /// `due`.
     pub(super) fn postponed(&mut self, start: &Start, now: Instant, due: Instant) {
-        let Start { key, delivery: Delivery { id, lane: lane_of, .. } } = start;
+        let Start { delivery: Delivery { id, lane: lane_of, .. }, endpoint, .. } = start;
         if self.discarded.contains(id) {
             self.finished(start, &Verdict::NotCalled, now, 0.0, Terms::default());
             return;
         }
         self.in_flight = self.in_flight.saturating_sub(1);
-        let Some(state) = self.endpoints.get_mut(key) else { return };
+        let Some(state) = self.endpoints.get_mut(*endpoint) else { return };
         state.in_flight = state.in_flight.saturating_sub(1);
         state.breaker.undecided(now);
         if let Some(parked) = state.parked.get_mut(id) {
             parked.in_flight = false;
             parked.item.due = due;
-            self.timers.push(Reverse((due, Timer::Parked(key.clone(), *id))));
+            self.timers.push(Reverse((due, Timer::Parked(*endpoint, *id))));
         } else if let Some(lane) = state.lanes.get_mut(lane_of) {
             lane.in_flight = false;
             if let Some(head) = lane.queue.front_mut() {
                 head.due = due;
             }
         }
-        self.go_on(key, *lane_of, now);
+        self.go_on(*endpoint, *lane_of, now);
     }
 
     /// A delivery is discarded. If it is under way, that is the last attempt.
@@ -540,8 +568,8 @@ impl Lanes {
 
     /// A delivery is settled by somebody else. False if it is under way: that ends by itself.
     pub(super) fn withdraw(&mut self, delivery: &Delivery, now: Instant) -> bool {
-        let key = EndpointKey::of(delivery);
-        let Some(state) = self.endpoints.get_mut(&key) else { return true };
+        let Some(endpoint) = self.numbers.get(&EndpointKey::of(delivery)).copied() else { return true };
+        let state = &mut self.endpoints[endpoint];
         let Some(lane) = state.lanes.get_mut(&delivery.lane) else { return true };
         let heads = lane.queue.front().is_some_and(|head| head.delivery.id == delivery.id);
         if (heads && lane.in_flight) || state.parked.get(&delivery.id).is_some_and(|parked| parked.in_flight) {
@@ -552,29 +580,29 @@ impl Lanes {
             lane.parked = lane.parked.saturating_sub(1);
         }
         lane.queue.retain(|item| item.delivery.id != delivery.id);
-        self.go_on(&key, delivery.lane, now);
+        self.go_on(endpoint, delivery.lane, now);
         true
     }
 
     /// The lane's next is due, asked for, or there is none.
-    fn go_on(&mut self, key: &EndpointKey, lane_of: u64, now: Instant) {
-        if let Some(state) = self.endpoints.get_mut(key)
+    fn go_on(&mut self, endpoint: usize, lane_of: u64, now: Instant) {
+        if let Some(state) = self.endpoints.get_mut(endpoint)
             && let Some(lane) = state.lanes.get_mut(&lane_of)
             && !lane.in_flight
         {
             match lane.queue.front() {
-                Some(head) if head.due > now => self.timers.push(Reverse((head.due, Timer::Head(key.clone(), lane_of)))),
-                Some(_) => self.head_is_due(key, lane_of, now),
-                None => self.ask(key, lane_of),
+                Some(head) if head.due > now => self.timers.push(Reverse((head.due, Timer::Head(endpoint, lane_of)))),
+                Some(_) => self.head_is_due(endpoint, lane_of, now),
+                None => self.ask(endpoint, lane_of),
             }
         }
-        self.tidy(key, lane_of);
-        self.take_turn(key, now);
+        self.tidy(endpoint, lane_of);
+        self.take_turn(endpoint, now);
     }
 
     /// Forgets a lane of which nothing is left.
-    fn tidy(&mut self, key: &EndpointKey, lane_of: u64) {
-        if let Some(state) = self.endpoints.get_mut(key)
+    fn tidy(&mut self, endpoint: usize, lane_of: u64) {
+        if let Some(state) = self.endpoints.get_mut(endpoint)
             && state.lanes.get(&lane_of).is_some_and(Lane::is_idle)
         {
             state.lanes.remove(&lane_of);
@@ -583,17 +611,18 @@ impl Lanes {
 
     /// The endpoint was changed: what is known of its failures counts no more.
     pub(super) fn changed(&mut self, key: &EndpointKey, enabled: bool, now: Instant) {
-        let Some(state) = self.endpoints.get_mut(key) else { return };
+        let Some(endpoint) = self.numbers.get(key).copied() else { return };
+        let state = &mut self.endpoints[endpoint];
         state.enabled = enabled;
         self.broken -= usize::from(!state.breaker.is_closed());
         state.breaker = Breaker::CLOSED;
         state.gone.clear();
-        self.take_turn(key, now);
+        self.take_turn(endpoint, now);
     }
 
     /// The endpoints that are known here.
-    pub(super) fn endpoints(&self) -> impl Iterator<Item = &EndpointKey> {
-        self.endpoints.keys()
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Arc<EndpointKey>> {
+        self.endpoints.iter().map(|state| &state.key)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::answer::Report;
 use super::attempt::{Decided, Kept, Sender};
 use super::bot;
-use super::lanes::{Decision, Start};
+use super::lanes::Decision;
 use super::outcome::{outcome, settled, step_alone};
 use crate::channels::Snapshot;
 use crate::message::{self, Limits};
@@ -47,8 +47,7 @@ struct Settled {
 
 impl Record {
     /// What an attempt has led to.
-    pub(super) fn of(start: Start, decided: Box<Decided>, decision: Decision) -> Self {
-        let Start { delivery, .. } = start;
+    pub(super) fn of(delivery: Delivery, decided: Box<Decided>, decision: Decision) -> Self {
         let Decided { stored, attempt, report, answers, .. } = *decided;
         let Decision { state, attempts, due, .. } = decision;
         let step = DeliveryStep {

@@ -2,7 +2,7 @@ use super::*;
 use crate::delivery::answer::Report;
 use crate::delivery::attempt::{Decided, End, Ended};
 use crate::delivery::bot;
-use crate::delivery::lanes::{Decision, Start, Terms};
+use crate::delivery::lanes::{Decision, Terms};
 use crate::delivery::verdict::Verdict;
 use crate::message::is_notification;
 use crate::outcomes::Patience;
@@ -371,7 +371,6 @@ impl Shop {
         let id = DeliveryId { planned_at: said.position, endpoint: Endpoint::Bot };
         let found = self.memory.deliveries(id.before(), Wanted::Open, 1).await.expect("can be read").found;
         let delivery = found.into_iter().next().filter(|delivery| delivery.id == id).expect("it is planned");
-        let start = Start { key: EndpointKey::of(&delivery), delivery };
         let decided = Decided {
             stored: said.clone(),
             verdict: Verdict::Delivered,
@@ -384,7 +383,7 @@ impl Shop {
         let (state, attempts) = (DeliveryState::Delivered, 1);
         let decision = Decision { state, attempts, due: None, held_up: Vec::new(), disable: false };
         let dispatcher = dispatcher(self.memory.clone(), self.channels.clone(), Waiters::new(0));
-        write_down(dispatcher, vec![Record::of(start, Box::new(decided), decision)]).await;
+        write_down(dispatcher, vec![Record::of(delivery, Box::new(decided), decision)]).await;
         let page = crate::store::Page { entries: 99, bytes: usize::MAX };
         let mut more = self.memory.read(end, page).await.expect("can be read");
         assert_eq!(more.remove(0).entry.about, said.position.0);

@@ -100,7 +100,7 @@ fn a_lane_goes_one_by_one_in_order() {
         assert_eq!(world.end(&start, Verdict::Delivered).state, DeliveryState::Delivered);
     }
     assert!(world.begun().is_empty());
-    assert!(world.lanes.endpoints.values().all(|state| state.lanes.is_empty()), "nothing is left");
+    assert!(world.lanes.endpoints.iter().all(|state| state.lanes.is_empty()), "nothing is left");
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn what_is_discarded_while_it_is_under_way_is_not_attempted_again() {
         }
         assert!(!later.contains(&start.delivery.id), "{parked}");
         assert!(later.contains(&delivery("a", 1, 2).id), "the others go on");
-        assert!(world.lanes.endpoints.values().all(|state| state.lanes.is_empty()), "nothing is left");
+        assert!(world.lanes.endpoints.iter().all(|state| state.lanes.is_empty()), "nothing is left");
         assert!(world.lanes.discarded.is_empty() && world.lanes.in_flight() == 0);
     };
     for parked in [false, true] {
@@ -529,6 +529,6 @@ proptest! {
         }
         let left: Vec<_> = open.values().flatten().collect();
         prop_assert!(left.is_empty(), "{left:?} are stuck");
-        prop_assert!(world.lanes.endpoints.values().all(|state| state.lanes.is_empty() && state.parked.is_empty()));
+        prop_assert!(world.lanes.endpoints.iter().all(|state| state.lanes.is_empty() && state.parked.is_empty()));
     }
 }
