@@ -23,7 +23,7 @@ use crate::pb::body::Kind;
 use crate::pb::store::{Entry, Routing, Session, Submission};
 use crate::pb::{Audience, SenderType, SessionEndReason};
 use crate::receipts;
-use crate::store::{CustomerFacts, Facts, Frame, SessionFacts, SessionKey};
+use crate::store::{CustomerFacts, Facts, Frame, SessionFacts, SessionKey, is_of_customer};
 use crate::violation::{Reason, Violations};
 use crate::wire;
 use prost::Message as _;
@@ -411,36 +411,47 @@ pub(crate) fn gist(message: &pb::CimMessage) -> pb::CimMessage {
         provider_message_id: header.provider_message_id.clone(),
         ..pb::Header::default()
     });
-    let exact_numbers = crate::store::customer_numbers(&message.exact_numbers);
+    let exact_numbers = numbers_of(message, |pointer| is_of_channel(pointer) || is_of_customer(pointer));
     pb::CimMessage { id: message.id.clone(), header, exact_numbers, ..pb::CimMessage::default() }
 }
 
-/// What the gateway says by itself about a routed message, or about the [`gist`] of one: it goes where that one is.
-pub(crate) fn by_gateway(about: pb::CimMessage, body: pb::Body, at: Timestamp) -> pb::CimMessage {
+/// The exact numbers of the channel's data of a message.
+pub(crate) fn channel_numbers(message: &pb::CimMessage) -> wire::Exact {
+    numbers_of(message, is_of_channel)
+}
+
+fn numbers_of(message: &pb::CimMessage, is_wanted: impl Fn(&str) -> bool) -> wire::Exact {
+    let wanted = message.exact_numbers.iter().filter(|(pointer, _)| is_wanted(pointer));
+    wanted.map(|(pointer, literal)| (pointer.clone(), literal.clone())).collect()
+}
+
+fn is_of_channel(pointer: &str) -> bool {
+    pointer.starts_with("/header/channelData/")
+}
+
+/// Makes of a routed message, or of the [`gist`] of one, what the gateway says by itself about it: it goes where that one is.
+pub(crate) fn by_gateway(message: &mut pb::CimMessage, body: pb::Body, at: Timestamp) {
     let sender = pb::Sender {
         id: Some(GATEWAY.into()),
         r#type: SenderType::System.into(),
         sender_name: Some(GATEWAY.into()),
         ..pb::Sender::default()
     };
-    let routed = about.header.unwrap_or_default();
-    let header = pb::Header {
+    let header = message.header.get_or_insert_default();
+    *header = pb::Header {
         sender: Some(sender),
-        channel_data: routed.channel_data,
+        channel_data: header.channel_data.take(),
         timestamp: Some(at),
-        channel_session_id: routed.channel_session_id,
-        conversation_id: routed.conversation_id,
-        customer: routed.customer,
-        room_id: routed.room_id,
+        channel_session_id: header.channel_session_id.take(),
+        conversation_id: header.conversation_id.take(),
+        customer: header.customer.take(),
+        room_id: header.room_id.take(),
         ..pb::Header::default()
     };
-    pb::CimMessage {
-        id: Some(message::fresh_id()),
-        header: Some(header),
-        body: Some(body),
-        exact_numbers: crate::store::customer_numbers(&about.exact_numbers),
-        ..pb::CimMessage::default()
-    }
+    message.id = Some(message::fresh_id());
+    message.body = Some(body);
+    message.extra_fields = None;
+    message.exact_numbers.retain(|pointer, _| is_of_channel(pointer) || is_of_customer(pointer));
 }
 
 /// Brings what an entry of the gateway's repeats of an earlier message up to date: since then its session may have ended, and more may be
@@ -459,8 +470,7 @@ pub(crate) fn bring_up_to_date(entry: &mut Entry, facts: &dyn Facts) {
     let Some((message, customer)) = entry.message.as_deref_mut().zip(facts.customer(&known.customer_id)) else { return };
     let repeated = message.header.as_ref().and_then(|header| header.customer.as_ref());
     if repeated != Some(&customer.customer) || crate::store::customer_numbers(&message.exact_numbers) != customer.exact_numbers {
-        // The gateway has no numbers of its own.
-        message.exact_numbers.clear();
+        message.exact_numbers.retain(|pointer, _| !is_of_customer(pointer));
         fill(message, &known, Arc::unwrap_or_clone(customer));
     }
 }
@@ -474,9 +484,11 @@ fn notice(cause: &pb::CimMessage, session: &Session, notification: &str, at: Tim
     }
     let body = pb::NotificationBody { notification_type: Some(notification.into()), notification_data: Some(data) };
     let body = pb::Body { kind: Some(Kind::Notification(body)), ..pb::Body::default() };
+    let mut message = gist(cause);
+    by_gateway(&mut message, body, at);
     Entry {
         audiences: NOTICE_AUDIENCES.map(i32::from).to_vec(),
-        message: Some(by_gateway(gist(cause), body, at).into()),
+        message: Some(message.into()),
         session: Some(session.clone()),
         ..Entry::default()
     }

@@ -11,7 +11,7 @@ use crate::pb;
 use crate::pb::body::Kind;
 use crate::violation::Violations;
 use crate::wire::{Document, Json, Node, SyntaxError};
-use crate::{message, wire};
+use crate::{message, sessions, wire};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use prost_types::value;
@@ -138,7 +138,9 @@ impl Answer {
             original_message_id: about.id.clone(),
             ..pb::Header::default()
         };
-        (pb::CimMessage { id: Some(id), header: Some(header), ..decoded.message }, decoded.violations)
+        let mut message = pb::CimMessage { id: Some(id), header: Some(header), ..decoded.message };
+        message.exact_numbers.extend(sessions::channel_numbers(about));
+        (message, decoded.violations)
     }
 }
 
@@ -290,7 +292,9 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_message_of_the_bot_about_what_it_answers() {
-        let about = samples::message(json!({ "id": "m1", "header": { "conversationId": "c1", "channelSessionId": "s1" } }));
+        let channel = json!({ "score": 9_007_199_254_740_993_u64 });
+        let header = json!({ "conversationId": "c1", "channelSessionId": "s1", "channelData": channel });
+        let about = samples::message(json!({ "id": "m1", "header": header }));
         let bot = pb::Bot { id: "b1".into(), ..pb::Bot::default() };
         let answer = &read(r#"{"body":{"type":"PLAIN","markdownText":"hi"}}"#)[0];
         let (message, violations) = answer.message(&about, &bot, "a1".into());
@@ -299,6 +303,7 @@ mod tests {
         assert_eq!(json["id"], "a1");
         assert_eq!((&json["header"]["originalMessageId"], &json["header"]["channelSessionId"]), (&json!("m1"), &json!("s1")));
         assert_eq!((&json["header"]["sender"]["id"], &json["header"]["sender"]["type"]), (&json!("b1"), &json!("BOT")));
+        assert_eq!(json["header"]["channelData"]["score"], channel["score"]);
         assert_eq!(json["body"]["markdownText"], "hi");
         let wrong = &read(r#"{"body":{"type":"PLAIN","markdownText":{}}}"#)[0];
         assert!(!wrong.message(&about, &bot, "a2".into()).1.is_empty());

@@ -43,22 +43,22 @@ pub(super) fn settled(
     // What becomes of notifications is told to nobody, for that would never end.
     let is_told = |stored: &Stored| message_of(&stored.entry).is_some_and(|message| !message::is_notification(message));
     let Some((Stored { position, entry: told }, outcome)) = stored.filter(is_told).zip(outcome) else { return entry };
-    let (about, session) = gist(told);
-    let mut message = notification(about, outcome, now);
+    let (mut message, session) = gist(told);
+    notify(&mut message, outcome, now);
     if let Some(header) = message.header.as_mut().filter(|_| provider_id.is_some()) {
         header.provider_message_id = provider_id;
     }
     // Who is on the other side of who got it.
     let audience = if endpoint == Endpoint::Connector { Audience::Platform } else { Audience::Customer };
-    Entry { audiences: vec![audience.into()], message: Some(message.into()), session, about: position.0, ..entry }
+    Entry { audiences: vec![audience.into()], message: Some(message), session, about: position.0, ..entry }
 }
 
 /// What a notification repeats of the message of an entry, and its session. Nothing is copied if nobody else has the entry, as is so of
 /// what has waited.
-fn gist(entry: Arc<Entry>) -> (pb::CimMessage, Option<Session>) {
+fn gist(entry: Arc<Entry>) -> (Box<pb::CimMessage>, Option<Session>) {
     let (message, session) = match Arc::try_unwrap(entry) {
-        Ok(mut entry) => (take_message(&mut entry).map(|message| *message).unwrap_or_default(), entry.session),
-        Err(shared) => (message_of(&shared).map(sessions::gist).unwrap_or_default(), shared.session.clone()),
+        Ok(mut entry) => (take_message(&mut entry).unwrap_or_default(), entry.session),
+        Err(shared) => (message_of(&shared).map(sessions::gist).unwrap_or_default().into(), shared.session.clone()),
     };
     // An entry that was carried forward has none, but its message names it; what else is known of it is filled in later.
     let named = || message.header.as_ref()?.channel_session_id.clone();
@@ -66,9 +66,10 @@ fn gist(entry: Arc<Entry>) -> (pb::CimMessage, Option<Session>) {
     (message, session)
 }
 
-fn notification(about: pb::CimMessage, outcome: &Outcome, now: Timestamp) -> pb::CimMessage {
-    let provider_id = about.header.as_ref().and_then(|header| header.provider_message_id.clone());
-    let about_id = about.id.clone();
+/// Makes the notification of its outcome of a message, or of the gist of one.
+fn notify(message: &mut pb::CimMessage, outcome: &Outcome, now: Timestamp) {
+    let provider_id = message.header.as_mut().and_then(|header| header.provider_message_id.take());
+    let about_id = message.id.take();
     let kind = pb::DeliveryNotificationBody {
         message_id: about_id.clone(),
         status: outcome.status.into(),
@@ -76,11 +77,10 @@ fn notification(about: pb::CimMessage, outcome: &Outcome, now: Timestamp) -> pb:
     };
     let body =
         pb::Body { markdown_text: outcome.text.clone(), kind: Some(Kind::DeliveryNotification(kind)), ..pb::Body::default() };
-    let mut message = sessions::by_gateway(about, body, now);
+    sessions::by_gateway(message, body, now);
     let header = message.header.get_or_insert_default();
     header.original_message_id = about_id;
     header.provider_message_id = provider_id;
-    message
 }
 
 #[cfg(test)]
@@ -94,7 +94,10 @@ mod tests {
     #[test]
     fn an_outcome_is_the_same_whether_somebody_else_has_the_message_or_nobody() {
         let customer = json!({ "_id": "c", "firstName": "Ada", "score": 9_007_199_254_740_993_u64 });
-        let patch = json!({ "id": "m", "header": { "providerMessageId": "p", "roomId": "r", "customer": customer } });
+        let channel =
+            json!({ "channelCustomerIdentifier": "+49 1", "serviceIdentifier": "shop", "score": 9_007_199_254_740_995_u64 });
+        let header = json!({ "providerMessageId": "p", "roomId": "r", "customer": customer, "channelData": channel });
+        let patch = json!({ "id": "m", "header": header });
         let entry = Entry {
             message: Some(samples::message(patch).into()),
             session: Some(Session { id: "s".into(), ..Session::default() }),
@@ -111,7 +114,7 @@ mod tests {
         let told = [told(shared.clone()), told(Arc::new(entry))];
         assert_eq!(told[0], told[1]);
         let message = told[0].message.as_deref().expect("tells it");
-        assert_eq!(message.exact_numbers.len(), 1);
+        assert_eq!(message.exact_numbers.len(), 2);
         let header = message.header.as_ref().expect("has a header");
         assert_eq!((header.original_message_id.as_deref(), header.provider_message_id.as_deref()), (Some("m"), Some("p")));
         assert_eq!(told[0].session.as_ref().map(|session| &*session.id), Some("s"));

@@ -652,7 +652,8 @@ fn what_the_gateway_says_about_an_earlier_message_changes_nothing_of_what_is_kno
     let world = World::new();
     let ada = |score: u64| json!({ "header": { "customer": { "_id": "c1", "firstName": "Ada", "score": score } } });
     let opened = world.open(ada(9_007_199_254_740_993));
-    let said = by_gateway(gist(opened.entry.message.as_deref().expect("is a message")), pb::Body::default(), AT);
+    let mut said = gist(opened.entry.message.as_deref().expect("is a message"));
+    by_gateway(&mut said, pb::Body::default(), AT);
     let late = Entry { message: Some(said.into()), session: opened.entry.session.clone(), ..Entry::default() };
     for change in [ada(9_007_199_254_740_995), of_customer("c2"), end_chat()] {
         world.frame(change);

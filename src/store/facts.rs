@@ -642,8 +642,13 @@ impl State {
 
 /// The exact numbers that belong to the customer of a message.
 pub(crate) fn customer_numbers(exact: &Exact) -> Exact {
-    let of_customer = exact.iter().filter(|(pointer, _)| pointer.starts_with("/header/customer/"));
+    let of_customer = exact.iter().filter(|(pointer, _)| is_of_customer(pointer));
     of_customer.map(|(pointer, literal)| (pointer.clone(), literal.clone())).collect()
+}
+
+/// True for a number that belongs to the customer of a message.
+pub(crate) fn is_of_customer(pointer: &str) -> bool {
+    pointer.starts_with("/header/customer/")
 }
 
 impl Facts for State {
