@@ -21,6 +21,11 @@ pub(crate) trait Double: Debug + Send + Sync + 'static {
         self.memory().scan(after, page, filter).await
     }
 
+    /// As [`Store::entry`].
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
+        self.memory().entry(position).await
+    }
+
     /// As [`Store::stage`].
     async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
         self.memory().stage(claim, stage).await
@@ -42,7 +47,7 @@ impl<D: Double> Store for D {
     }
 
     async fn entry(&self, position: Position) -> Result<Option<Stored>, Error> {
-        self.memory().entry(position).await
+        Double::entry(self, position).await
     }
 
     async fn deliveries(&self, after: DeliveryId, wanted: Wanted, limit: usize) -> Result<Deliveries, Error> {

@@ -80,18 +80,32 @@ async fn who_waits_for_what_somebody_else_has_settled_waits_no_longer() {
     assert_eq!(attempts.lanes().in_flight(), 0);
 }
 
-/// A store that cannot write for a while.
+/// A store that cannot write for a while, and that may have an entry that cannot be read.
 #[derive(Debug)]
 struct Stumbling {
     memory: Memory,
     /// Writes that still fail.
     stumbles: AtomicUsize,
+    damaged: Option<Position>,
+}
+
+impl Stumbling {
+    fn new(stumbles: usize, damaged: Option<Position>) -> Arc<Self> {
+        Arc::new(Self { memory: Memory::new(1 << 20), stumbles: AtomicUsize::new(stumbles), damaged })
+    }
 }
 
 #[async_trait]
 impl Double for Stumbling {
     fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    async fn entry(&self, position: Position) -> Result<Option<Stored>, crate::store::Error> {
+        if self.damaged == Some(position) {
+            return Err(crate::store::Error::Unavailable { cause: "it is damaged".into() });
+        }
+        self.memory.entry(position).await
     }
 
     async fn stage(&self, claim: Option<Claim>, stage: Stage<'_>) -> Result<Staged, AppendError> {
@@ -135,7 +149,7 @@ async fn an_outcome_that_cannot_be_stored_at_once_is_stored_later_and_nobody_is_
         ..pb::Channel::default()
     };
     let channel = channels.create(channel, Violations::default()).await.expect("is registered");
-    let store = Arc::new(Stumbling { memory: Memory::new(1 << 20), stumbles: AtomicUsize::new(0) });
+    let store = Stumbling::new(0, None);
     let stored = store.append(None, Box::new(|_| Ok(vec![planned(&channel.id)]))).await.expect("is stored").remove(0);
     store.stumbles.store(3, Ordering::Relaxed);
     let waiters = Waiters::new(1);
@@ -150,7 +164,7 @@ async fn an_outcome_that_cannot_be_stored_at_once_is_stored_later_and_nobody_is_
     assert_eq!(calls.load(Ordering::Relaxed), 1);
     let open = store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found;
     assert!(open.iter().all(|delivery| delivery.id.planned_at != stored.position), "{open:?}");
-    let told = store.entry(store.span().end).await.expect("can be read").expect("is there");
+    let told = store.memory.entry(store.span().end).await.expect("can be read").expect("is there");
     assert_eq!(told.entry.about, stored.position.0);
     assert!(message_of(&told.entry).is_some_and(is_notification), "{told:?}");
 }
@@ -250,19 +264,25 @@ impl Double for Counting {
     }
 }
 
-/// Those that are open of a store that plans three, with their messages, and what would give them up.
+/// A store that counts, those that are open once it plans three, with their messages, and what would give them up.
 async fn three_to_give_up(waiters: &Waiters) -> (Arc<Counting>, Dispatcher, Vec<(Delivery, Stored)>) {
     let store = Arc::new(Counting { memory: Memory::new(1 << 20), writes: AtomicUsize::new(0) });
-    for _ in 0..3 {
-        append(&store.memory, planned("c")).await;
-    }
-    let mut open = Vec::new();
-    for delivery in store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found {
-        let stored = store.entry(delivery.message).await.expect("can be read").expect("is there");
-        open.push((delivery, stored));
-    }
+    let open = three_open(&store.memory).await;
     let dispatcher = dispatcher(store.clone(), samples::channels(false), waiters.clone());
     (store, dispatcher, open)
+}
+
+/// Plans three deliveries. With their messages.
+async fn three_open(memory: &Memory) -> Vec<(Delivery, Stored)> {
+    for _ in 0..3 {
+        append(memory, planned("c")).await;
+    }
+    let mut open = Vec::new();
+    for delivery in memory.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found {
+        let stored = memory.entry(delivery.message).await.expect("can be read").expect("is there");
+        open.push((delivery, stored));
+    }
+    open
 }
 
 /// Writes down that deliveries are given up; how long that takes.
@@ -294,6 +314,19 @@ async fn what_comes_together_is_written_at_once_without_what_somebody_else_has_s
     assert_eq!(store.writes.load(Ordering::Relaxed), 1);
     assert_eq!(store.span().end.0 - end.0, 2, "two are given up");
     assert!(store.deliveries(DeliveryId::NONE, Wanted::Open, 9).await.expect("can be read").found.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_read_again_holds_up_no_outcome() {
+    let store = Stumbling::new(1, Some(Position(2)));
+    let open = three_open(&store.memory).await;
+    give_up(dispatcher(store.clone(), samples::channels(false), Waiters::new(0)), open).await;
+    let mut told = Vec::new();
+    for position in 4..=store.span().end.0 {
+        let entry = store.memory.entry(Position(position)).await.expect("can be read").expect("is there").entry;
+        told.push((entry.delivery_steps[0].planned_at, entry.about));
+    }
+    assert_eq!(told, [(1, 1), (2, 0), (3, 3)], "what cannot be read is settled, but nobody can be told");
 }
 
 #[tokio::test(start_paused = true)]
