@@ -153,6 +153,12 @@ impl Simulated {
         state.plan.syncs.insert(state.done.syncs + nth, SyncFault::Error(error));
     }
 
+    /// True once every planned failure has happened, until a restart or a power loss.
+    pub(crate) fn failed(&self) -> bool {
+        let state = self.0.lock();
+        state.plan.writes.is_empty() && state.plan.syncs.is_empty()
+    }
+
     /// The `nth` sync from now does nothing and says that it did.
     pub(crate) fn lie_at_sync(&self, nth: usize) {
         let state = &mut *self.0.lock();

@@ -142,7 +142,7 @@ pub(crate) fn survey(disk: &dyn Disk, expected: &Expected<'_>, visit: &mut Visit
         found.empty.insert(0, first);
         firsts.pop();
     }
-    let mut link = None;
+    let (mut link, mut lost_seal) = (None, None);
     for (i, first) in firsts.iter().copied().enumerate() {
         let name = name_of(first);
         let file = disk.open(&name).map_err(LogError::io(&name, "opened"))?;
@@ -164,6 +164,8 @@ pub(crate) fn survey(disk: &dyn Disk, expected: &Expected<'_>, visit: &mut Visit
             offset: SEGMENT_HEADER as u64,
             run: None,
             link,
+            lost_seal,
+            is_sealed: false,
             found: &mut found,
             segment: Surveyed::new(first),
             salvaged: false,
@@ -172,6 +174,7 @@ pub(crate) fn survey(disk: &dyn Disk, expected: &Expected<'_>, visit: &mut Visit
         walk.batches(visit)?;
         // What was salvaged does not lead on to what was written after the original.
         link = walk.link.filter(|_| !walk.salvaged);
+        lost_seal = walk.lost_seal;
         let Walk { mut segment, at, .. } = walk;
         segment.link = link;
         found.end = at;
@@ -233,6 +236,12 @@ struct Walk<'w> {
     run: Option<u64>,
     /// Link for what comes next; none if nobody knows it.
     link: Option<u32>,
+    /// Link for what follows the seal that the segment before, and at last this one, may have had at its end. Who opened the log linked to
+    /// it as soon as it was seen: then it was not synced, perhaps, and went with the power. Nothing depends on it, since what it vouches
+    /// for is followed by something. Earlier versions also wrote it where the next segment replaced it.
+    lost_seal: Option<u32>,
+    /// True if the last batch is a seal.
+    is_sealed: bool,
     found: &'w mut Survey,
     segment: Surveyed,
     /// True if positions of it were lost before, and are marked as such.
@@ -267,13 +276,32 @@ impl Walk<'_> {
         if self.expected.epochs.is_some_and(|epochs| !epochs.contains(header.epoch)) {
             self.damage(0, format!("it was written in the epoch {}, of which control.db knows nothing", header.epoch), None);
         }
-        if self.link.is_some_and(|link| link != header.link) {
+        if !self.is_linked(header.link) {
             self.damage(0, "the segment does not follow the one before it".into(), None);
         }
         self.run = Some(header.run);
         self.link = Some(header.link);
         self.segment.header = Some(header);
         Ok(())
+    }
+
+    /// True if what has this link comes next, be it after a seal that is gone.
+    fn is_linked(&mut self, link: u32) -> bool {
+        let lost_seal = self.lost_seal.take();
+        if self.link.is_none_or(|known| known == link) {
+            return true;
+        }
+        let is_after_seal = lost_seal == Some(link);
+        if is_after_seal && let Some(before) = self.found.segments.last_mut() {
+            before.link = Some(link);
+        }
+        is_after_seal
+    }
+
+    /// Link for what would follow a seal here.
+    fn link_of_seal(&self) -> Option<u32> {
+        let (run, link) = self.run.zip(self.link).filter(|_| !self.is_sealed)?;
+        Some(BatchHeader::seal_up(&mut vec![0; BATCH_HEADER], self.at, 0, run, link).checksum)
     }
 
     /// True if this batch comes next.
@@ -294,6 +322,11 @@ impl Walk<'_> {
                     self.take(found, bytes, visit)?;
                     continue;
                 }
+                // A sector is there or not: what is neither whole nor blank is no seal that was not synced.
+                Look::None(Malformed::Blank | Malformed::Short) if over => {
+                    self.lost_seal = self.link_of_seal();
+                    return Ok(());
+                }
                 _ if over => return Ok(()),
                 Look::Batch(..) => Malformed::Checksum,
                 Look::None(malformed @ Malformed::TooNew { .. }) => return Err(LogError::damaged(&self.name, offset, malformed)),
@@ -308,7 +341,7 @@ impl Walk<'_> {
     /// Takes a whole batch.
     fn take(&mut self, found: Found, bytes: &[u8], visit: &mut Visit<'_>) -> Result<(), LogError> {
         let Found { header, offset } = found;
-        if self.link.is_some_and(|link| link != header.link) {
+        if !self.is_linked(header.link) {
             self.damage(offset, format!("the batch of position {} does not follow the one before it", header.first), None);
         }
         let place = Place { segment: self.segment.first, offset };
@@ -331,6 +364,7 @@ impl Walk<'_> {
 
     fn step(&mut self, header: &BatchHeader) {
         self.link = Some(header.checksum);
+        self.is_sealed = header.count == 0;
         self.at = header.end();
         self.offset += header.size();
     }
@@ -364,6 +398,7 @@ impl Walk<'_> {
                 self.at = first;
                 self.offset = later.offset;
                 self.link = Some(later.header.link);
+                self.is_sealed = false;
                 Ok(true)
             }
             (None, None, Some(next)) => {

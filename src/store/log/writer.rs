@@ -282,9 +282,13 @@ mod tests {
             assert_eq!(self.opened.end, end);
         }
 
-        fn assert_sound(&self) {
+        fn survey(&self) -> Survey {
             let expected = Expected { key: KEY, epochs: None, oldest: Position(1) };
-            let Survey { damages, unfinished, end, .. } = survey(&*self.disk.disk(), &expected, &mut |_, _, _| Ok(())).unwrap();
+            survey(&*self.disk.disk(), &expected, &mut |_, _, _| Ok(())).expect("can be looked at")
+        }
+
+        fn assert_sound(&self) {
+            let Survey { damages, unfinished, end, .. } = self.survey();
             assert_eq!((damages, unfinished, end), (vec![], None, self.opened.end));
         }
 
@@ -366,5 +370,59 @@ mod tests {
             log.assert_sound_from_now_on();
         }
         begun().assert_sound_from_now_on();
+    }
+
+    /// As earlier versions left it where a segment was full and the next batch had no room beside the seal.
+    #[test]
+    fn a_segment_that_replaced_the_one_with_its_seal_follows_that() {
+        for sectors in [1, SECTORS] {
+            let mut log = Written::new();
+            log.write(SECTORS - 1);
+            let end = log.opened.end;
+            log.opened.writer.roll(end).expect("there is room");
+            log.opened.writer.write(&mut vec![0; BATCH_HEADER], end, 0).expect("can be written");
+            log.opened.writer.roll(end).expect("there is room");
+            assert_eq!(log.write(sectors), Place::start_of(end));
+            log.assert_sound_from_now_on();
+        }
+    }
+
+    /// Two segments: the first has a seal at its end, which is this sector of it, and the second follows that.
+    fn sealed() -> (Written, String, usize) {
+        let mut log = Written::new();
+        let first = name_of(log.write(1).segment);
+        log.seal();
+        log.open_again();
+        log.write(1);
+        let sector = log.disk.content(&first).len() / SECTOR - 1;
+        (log, first, sector)
+    }
+
+    #[test]
+    fn a_seal_that_was_not_synced_may_be_gone_once_something_follows() {
+        let (mut log, first, sector) = sealed();
+        log.disk.truncate(&first, sector * SECTOR);
+        log.assert_sound_from_now_on();
+    }
+
+    #[test]
+    fn a_seal_that_is_damaged_is_told_and_so_is_what_is_gone_beside_it() {
+        let (log, first, sector) = sealed();
+        log.disk.flip(&first, (sector * SECTOR + 40) * 8);
+        assert!(matches!(&log.survey().damages[..], [damage] if damage.lost.is_none()));
+        let (log, first, sector) = sealed();
+        log.disk.truncate(&first, (sector - 1) * SECTOR);
+        assert!(matches!(&log.survey().damages[..], [damage] if damage.lost == Some((Position(1), Position(2)))));
+    }
+
+    #[test]
+    fn a_segment_that_follows_no_seal_of_the_one_before_is_told() {
+        let (log, first, sector) = sealed();
+        log.disk.truncate(&first, sector * SECTOR);
+        let name = name_of(Position(2));
+        let header = SegmentHeader::decode(&log.disk.content(&name)).expect("is one");
+        let other = SegmentHeader { link: header.link ^ 1, ..header };
+        write_all(&*log.disk.disk().open(&name).expect("is there"), &other.encode(), 0).expect("can be written");
+        assert!(!log.survey().damages.is_empty());
     }
 }

@@ -5,6 +5,7 @@ use super::machine::small;
 use super::world::{End, World};
 use crate::store::conformance::said;
 use crate::store::random::Random;
+use rustix::io::Errno;
 
 /// Futures that are tried of each crash with a power loss.
 const FUTURES: usize = 1;
@@ -73,6 +74,35 @@ fn a_crash_in_any_operation_loses_nothing_that_was_acknowledged() {
         });
     }
     assert!(crashes > 100, "{crashes} operations are too few to tell anything");
+}
+
+/// A life with a failure of its `nth` sync, if that is one of those without which nothing goes on. None if it has no more syncs.
+fn unsynced(seed: u64, nth: usize) -> Option<World> {
+    let mut world = World::new(small());
+    world.machine.disk.fail_sync(nth, Errno::IO);
+    live(&mut world, &mut Random::new(seed));
+    world.machine.disk.failed().then_some(world)
+}
+
+/// What one process has left unsynced is seen by the next one, which goes on after it, and goes with the power.
+#[test]
+fn what_is_lost_after_it_was_gone_on_with_is_not_missed() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let seed = random.below(usize::MAX) as u64;
+    for cut in [cut_short, unsynced] {
+        let mut lives = 0;
+        while let Some(mut world) = cut(seed, lives + 1) {
+            lives += 1;
+            world.end(End::Killed, random);
+            world.open();
+            for i in 0..=random.below(3) {
+                world.append(vec![said(&format!("and on {i}"))]);
+            }
+            world.end(End::PowerLoss, random);
+            world.open();
+        }
+        assert!(lives > 50, "{lives} lives are too few to tell anything");
+    }
 }
 
 /// Opening a store is cut short in each of its operations, and again in each operation of the next opening.

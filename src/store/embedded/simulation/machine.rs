@@ -7,8 +7,10 @@
 use super::super::core::Core;
 use super::super::open::{Files, OpenError, open_on};
 use super::super::options::Options;
+use crate::store::control::Control;
 use crate::store::disk::Simulated;
 use crate::store::index::Index;
+use crate::store::log::{Expected, Survey, survey};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -102,6 +104,15 @@ impl Machine {
     /// Opens the store.
     pub(super) fn open(&self) -> Result<Arc<Core>, OpenError> {
         open_on(self.disk.disk(), &self.files(), self.options, &|_| {}).map(Arc::new)
+    }
+
+    /// What `fsck` finds in the log.
+    pub(super) fn survey(&self) -> Survey {
+        let control = Control::open(&self.files().control()).expect("is there");
+        let oldest = control.oldest().expect("can be read");
+        let expected = Expected { key: control.key, epochs: Some(&control.epochs), oldest };
+        let surveyed = survey(&*self.disk.disk(), &expected, &mut |_, _, _| Ok(()));
+        surveyed.unwrap_or_else(|error| panic!("cannot be looked at: {error}"))
     }
 
     /// The index as it stands. Nothing must be writing to it.

@@ -221,9 +221,14 @@ impl World {
         self.check();
     }
 
-    /// Opens the store and reads the log.
+    /// Opens the store and reads the log. What can be opened is sound, before and after.
     pub(super) fn read(&mut self) {
+        let found = self.machine.survey();
         self.core = Some(self.machine.open().unwrap_or_else(|error| panic!("cannot be opened: {error}")));
+        let left = self.machine.survey();
+        assert!(found.damages.is_empty(), "fsck calls a sound store damaged: {:?}", found.damages);
+        assert!(left.damages.is_empty(), "opening has damaged it: {:?}", left.damages);
+        assert_eq!(left.unfinished, None, "opening leaves nothing that was cut short");
         self.see();
         self.witness.began_anew();
     }
