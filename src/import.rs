@@ -2,14 +2,16 @@
 
 use crate::channels::Snapshot;
 use crate::error::Error;
+use crate::exported::{self, Line};
 use crate::inbox::{Inbox, Reuse, fingerprint};
 use crate::message::{self, FILL_SLACK, Limits};
 use crate::pb;
+use crate::pb::Audience;
 use crate::pb::body::Kind;
 use crate::pb::store::{Entry, Session, Submission};
 use crate::receipts;
 use crate::sessions;
-use crate::store::{self, AppendError, Facts, Frame, SessionFacts, SessionKey, Staged, clock};
+use crate::store::{self, AppendError, Facts, SessionFacts, SessionKey, Staged, clock};
 use crate::violation::{Reason, Violations};
 use prost_types::{Timestamp, value};
 use std::collections::VecDeque;
@@ -64,10 +66,10 @@ impl Import {
     }
 
     /// Takes a message in. With an id, a channel session, a conversation, a customer and the data of the channel it is stored as it
-    /// is; without, it is routed like a new one.
-    pub async fn take(&mut self, mut message: pb::CimMessage, unreadable: Violations) -> Result<(), ImportError> {
+    /// is, for whom its line says; without, it is routed like a new one.
+    pub async fn take(&mut self, line: Line) -> Result<(), ImportError> {
+        let Line { mut message, audiences, mut violations } = line;
         let limits = *self.inbox.limits();
-        let mut violations = unreadable;
         let filled = Limits { message_bytes: limits.message_bytes + FILL_SLACK, ..limits };
         violations.follow_up(message::check(&mut message, &filled));
         if !violations.is_empty() {
@@ -78,7 +80,7 @@ impl Import {
             return Ok(());
         }
         match home(&message) {
-            Some(home) => self.keep(message, home).await,
+            Some(home) => self.keep(message, home, audiences).await,
             None => self.route(message).await,
         }
     }
@@ -99,11 +101,13 @@ impl Import {
     }
 
     /// Stores a message as it is.
-    async fn keep(&mut self, message: pb::CimMessage, home: Home) -> Result<(), ImportError> {
+    async fn keep(&mut self, message: pb::CimMessage, home: Home, audiences: Option<Vec<Audience>>) -> Result<(), ImportError> {
         self.settle(UNDER_WAY).await?;
         let id = message.id.clone().unwrap_or_default();
         let content = pb::CimMessage { id: None, ..message.clone() };
         let submission = Submission { id: id.clone(), fingerprint: fingerprint(&content), ..Submission::default() };
+        // Earlier versions exported no audiences.
+        let audiences = audiences.unwrap_or_else(|| exported::implied(&message).collect());
         let store = self.inbox.store().clone();
         loop {
             let claim = store.claim(&id, &submission.fingerprint).await?;
@@ -118,7 +122,11 @@ impl Import {
             }
             let (message, submission, home) = (message.clone(), submission.clone(), home.clone());
             let channels = self.inbox.channels().snapshot();
-            let stage = Box::new(move |facts: &dyn Facts| home.frame(facts, &channels, message, submission));
+            let audiences = audiences.iter().map(|audience| i32::from(*audience)).collect();
+            let stage = Box::new(move |facts: &dyn Facts| {
+                let entry = home.entry(facts, &channels, message, submission)?;
+                Ok(vec![Entry { audiences, ..entry }])
+            });
             match store.stage(Some(claim), stage).await {
                 Ok(staged) => {
                     self.under_way.push_back(staged);
@@ -214,13 +222,14 @@ fn last_activity(at: Option<Timestamp>, known: Option<&SessionFacts>) -> Option<
 }
 
 impl Home {
-    fn frame(
+    /// The entry of a message.
+    fn entry(
         self,
         facts: &dyn Facts,
         channels: &Snapshot,
         message: pb::CimMessage,
         submission: Submission,
-    ) -> Result<Frame, Violations> {
+    ) -> Result<Entry, Violations> {
         let known = facts.session_facts(&self.session);
         if let Some(known) = &known {
             self.check(&known.session)?;
@@ -255,11 +264,8 @@ impl Home {
             News::Started | News::Nothing => session,
         });
         let own = sessions::is_notice(&message);
-        let mut entry = sessions::entry(message, session, Some(submission).filter(|_| !own));
-        if own {
-            entry.audiences = sessions::NOTICE_AUDIENCES.map(i32::from).to_vec();
-        }
-        Ok(vec![Entry { about: reported.about, earlier: reported.earlier, last_activity, ..entry }])
+        let entry = sessions::entry(message, session, Some(submission).filter(|_| !own));
+        Ok(Entry { about: reported.about, earlier: reported.earlier, last_activity, ..entry })
     }
 
     /// Fails if the session is of another customer's channel.
@@ -308,7 +314,8 @@ mod tests {
                 "header": { "channelSessionId": "s1", "conversationId": "c1", "customer": { "_id": "k1" } },
             }));
             samples::patch(&mut json, patch);
-            let taken = import.take(samples::decoded(&json), Violations::default());
+            let line = exported::read(json.to_string().as_bytes(), 64).expect("is JSON");
+            let taken = import.take(line);
             taken.now_or_never().expect("memory never waits").unwrap_or_else(|error| panic!("{patch}: {error:?}"));
         }
         import.finish().now_or_never().expect("memory never waits").expect("is durable");
@@ -338,6 +345,32 @@ mod tests {
         let timeline = timeline(memory, about).now_or_never().expect("memory never waits").expect("all is kept");
         let counts = timeline.events.iter().filter(|event| matches!(event, Event::Receipt { counts: true, .. })).count();
         (timeline.outcome.map(|Outcome { status, .. }| status), counts)
+    }
+
+    fn for_whom(mut patch: Json, audiences: &[&str]) -> Json {
+        patch["gatewayAudiences"] = json!(audiences);
+        patch
+    }
+
+    #[test]
+    fn who_a_message_is_for_is_told_by_its_line_or_else_by_the_message() {
+        let outcome = receipt("r1", 2, "m1", "DELIVERED");
+        let lines = [
+            said("m1", "BOT", 0),
+            for_whom(said("m2", "BOT", 1), &["PLATFORM"]),
+            for_whom(outcome, &["CUSTOMER"]),
+            for_whom(said("m3", "CUSTOMER", 3), &["CUSTOMER", "PLATFORM"]),
+        ];
+        let (_, stored) = imported(&lines);
+        let told: Vec<_> = stored.iter().map(|stored| stored.entry.audiences().collect::<Vec<_>>()).collect();
+        let (customer, platform) = (Audience::Customer, Audience::Platform);
+        assert_eq!(told, [vec![customer], vec![platform], vec![customer], vec![customer, platform]]);
+        let lines: Vec<_> = stored.iter().map(|stored| exported::write(&stored.entry).expect("has a message")).collect();
+        assert!(!String::from_utf8_lossy(&lines[0]).contains("gatewayAudiences"));
+        let exported: Vec<Json> = lines.iter().map(|line| serde_json::from_slice(line).expect("is JSON")).collect();
+        let (_, again) = imported(&exported);
+        let audiences = |stored: &[Stored]| stored.iter().map(|stored| stored.entry.audiences.clone()).collect::<Vec<_>>();
+        assert_eq!(audiences(&again), audiences(&stored));
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub mod config;
 mod customers;
 pub mod delivery;
 pub mod error;
+pub mod exported;
 pub mod feed;
 pub mod grpc;
 pub mod http;

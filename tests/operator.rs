@@ -321,6 +321,23 @@ fn a_damaged_index_is_found_and_made_again() {
 }
 
 #[test]
+fn a_suggestion_that_is_exported_and_imported_is_still_not_for_the_customer() {
+    let folder = Folder::new();
+    let [first, second] = ["first", "second"].map(|name| folder.path(name));
+    let suggestion = message("m1", "hint").replace("\"CONNECTOR\"", "\"BOT\"");
+    assert!(suggestion.contains("BOT"), "{suggestion}");
+    run_with(&["import", "--data-dir", &first, "-"], &suggestion).ok();
+    let lines = run(&["export", "--data-dir", &first]).ok();
+    assert!(!lines.contains("gatewayAudiences"), "who says it tells it: {lines}");
+    // As if only the platform were to see it.
+    let suggested = lines.replace("}}\n", "},\"gatewayAudiences\":[\"PLATFORM\"]}\n");
+    let suggested: String = suggested.lines().filter(|line| line.contains("\"m1\"")).map(|line| format!("{line}\n")).collect();
+    assert!(suggested.contains("gatewayAudiences"), "{suggested}");
+    run_with(&["import", "--data-dir", &second, "-"], &suggested).ok();
+    assert_eq!(run(&["export", "--data-dir", &second]).ok(), suggested);
+}
+
+#[test]
 fn what_is_exported_imported_and_exported_again_is_the_same() {
     let folder = Folder::new();
     let [first, second] = ["first", "second"].map(|name| folder.path(name));

@@ -1,9 +1,9 @@
 //! `export`: prints the messages of the store.
 
 use super::{data_dir::DataDir, failure::Failure, output::counted};
+use cim_gateway::exported;
 use cim_gateway::store::care::{self, ExportError, From};
 use cim_gateway::store::{Cursor, NotACursor};
-use cim_gateway::wire;
 use clap::Args;
 use prost_types::Timestamp;
 use std::io::{self, BufWriter, Write as _};
@@ -15,7 +15,8 @@ use std::io::{self, BufWriter, Write as _};
   cim-gateway export --from AQAAAZwR...                       what came after an earlier export
 
 One message a line, in the documented JSON and in the order of acceptance. Works while a gateway uses the store: only its files are \
-read, up to the last whole batch, which may be on its way to the disk. Typing notifications are left out. The last line on standard \
+read, up to the last whole batch, which may be on its way to the disk. Where who a message is for does not follow from who says it, the \
+line has a last key that tells it, gatewayAudiences. Typing notifications are left out. The last line on standard \
 error tells the cursor from which a later export goes on.")]
 pub(super) struct Options {
     #[command(flatten)]
@@ -40,8 +41,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         (None, None) => From::Earliest,
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    let exported = care::export(&folder, from, |message| {
-        let mut line = wire::encode(message);
+    let exported = care::export(&folder, from, |entry| {
+        let mut line = exported::write(entry).unwrap_or_default();
         line.push(b'\n');
         out.write_all(&line)
     });

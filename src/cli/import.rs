@@ -1,13 +1,14 @@
 //! `import`: takes exported messages into the store.
 
 use super::{data_dir::DataDir, failure::Failure, input::Input, output, output::counted, progress::Progress};
+use cim_gateway::app;
 use cim_gateway::channels::Channels;
 use cim_gateway::config::Config;
+use cim_gateway::exported;
 use cim_gateway::import::{Import, ImportError, Imported};
 use cim_gateway::inbox::Inbox;
 use cim_gateway::store::care;
 use cim_gateway::store::embedded;
-use cim_gateway::{app, wire};
 use clap::Args;
 use std::io::BufRead;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::sync::Arc;
   cim-gateway export --data-dir old | cim-gateway import --data-dir new -
 
 One message a line, in the documented JSON. A message that has an id, a channel session, a conversation, a customer and the data of \
-its channel keeps them all; any other is routed like a new one. A message that is there already, with the same content, is \
+its channel keeps them all, and who it is for as the key gatewayAudiences of an export tells it; any other is routed like a new one. A message that is there already, with the same content, is \
 skipped. Each line that cannot be taken is told with its number and every rule it breaks, and nothing of it is stored; the exit \
 code is 1 then. Times of acceptance are those of the import.
 
@@ -82,9 +83,9 @@ async fn take_all(
             continue;
         }
         progress.show(|| format!("line {number}"));
-        let reasons = match wire::decode(&line, config.limits.json_depth) {
+        let reasons = match exported::read(&line, config.limits.json_depth) {
             Err(error) => vec![error.to_string()],
-            Ok(decoded) => match import.take(decoded.message, decoded.violations).await {
+            Ok(line) => match import.take(line).await {
                 Ok(()) => continue,
                 Err(ImportError::Refused(violations)) => violations.as_slice().iter().map(ToString::to_string).collect(),
                 Err(ImportError::Taken { id }) => vec![format!("id: {id:?} is the id of another message")],

@@ -1,7 +1,7 @@
 //! Reads messages out of the log, while a gateway may be writing it. Only files are read, and nothing is locked.
 
 use super::io;
-use crate::pb::CimMessage;
+use crate::pb::store::Entry;
 use crate::store::control::Control;
 use crate::store::disk::{Directory, Disk};
 use crate::store::embedded::{Files, OpenError};
@@ -61,13 +61,9 @@ pub struct Export {
     pub cursor: Cursor,
 }
 
-/// Gives every message of the store in `folder` from a place on to `take`, in the order of the log, up to the last whole batch. Typing
-/// notifications and the gateway's own bookkeeping are left out.
-pub fn export<E>(
-    folder: &Path,
-    from: From,
-    mut take: impl FnMut(&CimMessage) -> Result<(), E>,
-) -> Result<Export, ExportError<E>> {
+/// Gives every entry with a message of the store in `folder` from a place on to `take`, in the order of the log, up to the last whole batch.
+/// Typing notifications and the gateway's own bookkeeping are left out.
+pub fn export<E>(folder: &Path, from: From, mut take: impl FnMut(&Entry) -> Result<(), E>) -> Result<Export, ExportError<E>> {
     let files = Files::existing(folder)?;
     let control = Control::open(&files.control()).map_err(OpenError::from)?;
     let oldest = control.oldest().map_err(OpenError::from)?;
@@ -114,8 +110,8 @@ pub fn export<E>(
                     continue;
                 }
                 let entry = record.entry().map_err(damaged)?;
-                if let Some(message) = entry.message.filter(|_| !entry.ephemeral) {
-                    take(&message).map_err(ExportError::Taker)?;
+                if entry.message.is_some() && !entry.ephemeral {
+                    take(&entry).map_err(ExportError::Taker)?;
                     export.messages += 1;
                 }
             }
