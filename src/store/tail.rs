@@ -123,7 +123,7 @@ pub(super) struct Tail {
     /// The oldest entry that is kept.
     pub(super) oldest: Position,
     /// What stands below it has gone, or is about to go: nothing is planned of a message there.
-    goes_below: Position,
+    pub(super) goes_below: Position,
     /// When the last entry was accepted, in nanoseconds since 1970.
     accepted_at: i64,
     pub(super) batches: VecDeque<Batch>,

@@ -140,7 +140,9 @@ impl Core {
     /// Drops all segments before the one that begins with `oldest`: what lives on is carried forward, durably and in the index; the
     /// mark is set, durably; then they go.
     fn let_go(&self, oldest: Position) -> Result<(), Error> {
-        self.carry_forward(oldest)?;
+        let before = self.tail.lock().goes_below;
+        // Then nothing goes, and what is there may be redriven. Once the mark may have been set, nobody knows that.
+        self.carry_forward(oldest).inspect_err(|_| self.tail.lock().goes_below = before)?;
         let failed = |cause: String| Error::Unavailable { cause };
         self.control.set_oldest(oldest).map_err(|error| failed(error.to_string()))?;
         self.tail.lock().oldest = oldest;

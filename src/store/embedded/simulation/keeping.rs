@@ -256,13 +256,60 @@ fn a_message_that_is_about_to_go_is_not_redriven_any_more() {
     let random = &mut Random::seeded_by("SIMULATION_SEED");
     let (mut kept, dead) = with_a_dead_letter(random);
     let core = kept.world.core().clone();
+    std::thread::scope(|scope| {
+        let keeper = scope.spawn(|| core.keep_house());
+        // What is carried forward waits to be written.
+        while core.tail.lock().batches.is_empty() && !keeper.is_finished() {
+            std::thread::yield_now();
+        }
+        let refused = kept.world.stage(None, vec![redriving(dead, dead.planned_at, said("again"))]);
+        assert!(matches!(refused, Err(Error::Expired { asked: Position(1), .. })), "{refused:?}");
+        while !keeper.is_finished() {
+            if !kept.world.write_next() && !core.index_next() {
+                std::thread::yield_now();
+            }
+        }
+    });
+    assert!(kept.world.oldest() > Position(1), "nothing has gone");
+    kept.check();
+}
+
+#[test]
+fn a_message_is_redriven_after_all_once_what_was_to_let_go_of_it_has_failed() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let (mut kept, dead) = with_a_dead_letter(random);
+    let core = kept.world.core().clone();
     // What is to be carried forward is looked for, and cannot be staged.
     core.stopping.store(true, Ordering::Release);
     core.keep_house();
     core.stopping.store(false, Ordering::Release);
     assert_eq!(kept.world.oldest(), Position(1), "something has gone");
+    kept.append(vec![redriving(dead, dead.planned_at, said("again"))]);
+    let redriven = DeliveryId { planned_at: kept.world.witness.end(), ..dead };
+    kept.world.keep_house();
+    let oldest = kept.world.oldest();
+    assert!(oldest > dead.planned_at && oldest <= redriven.planned_at, "{oldest} is the oldest");
+    assert!(kept.world.core().look(|facts| facts.is_open(redriven)), "it is open until it is settled");
+    kept.check();
+}
+
+/// Whoever starts next may find the mark, and lets go of what is below it.
+#[test]
+fn a_message_below_a_mark_that_may_have_been_set_is_not_redriven_any_more() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let (mut kept, dead) = with_a_dead_letter(random);
+    let control = rusqlite::Connection::open(kept.world.machine.files().control()).expect("can be opened");
+    let refuses = "CREATE TRIGGER refuses BEFORE UPDATE ON meta BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    control.execute_batch(refuses).expect("can be changed");
+    kept.world.keep_house();
+    // Nor after another failure.
+    kept.world.core().stopping.store(true, Ordering::Release);
+    kept.world.core().keep_house();
+    kept.world.core().stopping.store(false, Ordering::Release);
+    assert_eq!(kept.world.oldest(), Position(1), "something has gone");
     let refused = kept.world.stage(None, vec![redriving(dead, dead.planned_at, said("again"))]);
     assert!(matches!(refused, Err(Error::Expired { asked: Position(1), .. })), "{refused:?}");
+    control.execute_batch("DROP TRIGGER refuses").expect("can be changed");
     kept.world.keep_house();
     assert!(kept.world.oldest() > Position(1), "nothing has gone");
     kept.check();
