@@ -8,7 +8,7 @@ use crate::pb;
 use crate::pb::body::Kind;
 use crate::pb::store::{Entry, Session};
 use crate::pb::{Audience, DeliveryStatus, SenderType};
-use crate::store::{Facts, Name, Named, Stored, message_of};
+use crate::store::{Facts, Name, Named, Stored, message_of, told_names};
 use std::sync::Arc;
 
 /// What a notification reports on, as far as that is known when it comes.
@@ -64,12 +64,18 @@ pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported 
 /// Holds a receipt that came before anybody knew whose provider's id it has against the message which an entry of the gateway's is about,
 /// if that entry tells its provider's id.
 pub(crate) fn hold_earlier(entry: &mut Entry, facts: &dyn Facts) {
-    let Some(message) = entry.message.as_deref().filter(|message| message::is_receipt(message)) else { return };
-    let id = message.header.as_ref().and_then(|header| header.provider_message_id.as_deref()).filter(|id| !id.is_empty());
-    let Some((id, service_identifier)) = id.zip(message::service_identifier(message)) else { return };
-    if let Some(Named { waits: true, position, .. }) = facts.named(Name::Provider { service_identifier, id }) {
+    let name = match entry.message.as_deref() {
+        None => told_names(entry).next(),
+        Some(message) => provider_name(message).filter(|_| message::is_receipt(message)),
+    };
+    if let Some(Named { waits: true, position, .. }) = name.and_then(|name| facts.named(name)) {
         entry.earlier = position.0;
     }
+}
+
+fn provider_name(message: &pb::CimMessage) -> Option<Name<'_>> {
+    let id = message.header.as_ref()?.provider_message_id.as_deref().filter(|id| !id.is_empty())?;
+    Some(Name::Provider { service_identifier: message::service_identifier(message)?, id })
 }
 
 /// True if a notification may report on a message: it is by the gateway, or comes from the other side of the message's own channel.

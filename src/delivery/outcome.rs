@@ -30,7 +30,7 @@ pub(super) fn outcome(state: DeliveryState, report: Report) -> Option<Outcome> {
 }
 
 /// The entry that settles the delivery of `stored` and tells its outcome, if that is told: of none if there is no message any more.
-/// `provider_id` is what the receiver says that its provider calls the message.
+/// `provider_id` is what the receiver says that its provider calls the message; where there is no outcome yet, the step tells it.
 pub(super) fn settled(
     step: DeliveryStep,
     outcome: Option<&Outcome>,
@@ -42,7 +42,9 @@ pub(super) fn settled(
     let entry = step_alone(step);
     // What becomes of notifications is told to nobody, for that would never end.
     let is_told = |stored: &Stored| message_of(&stored.entry).is_some_and(|message| !message::is_notification(message));
-    let Some((Stored { position, entry: told }, outcome)) = stored.filter(is_told).zip(outcome) else { return entry };
+    let Some(stored) = stored.filter(is_told) else { return entry };
+    let Some(outcome) = outcome else { return naming(entry, provider_id, &stored) };
+    let Stored { position, entry: told } = stored;
     let (mut message, session) = gist(told);
     notify(&mut message, outcome, now);
     if let Some(header) = message.header.as_mut().filter(|_| provider_id.is_some()) {
@@ -53,6 +55,20 @@ pub(super) fn settled(
     Entry { audiences: vec![audience.into()], message: Some(message), session, about: position.0, ..entry }
 }
 
+/// The entry, which tells of a message whose outcome is yet to come what its provider calls it, if that is known: the receipts that tell
+/// the outcome may name it so.
+fn naming(mut entry: Entry, provider_id: Option<String>, stored: &Stored) -> Entry {
+    let (Some(provider_id), Some(step)) = (provider_id, entry.delivery_steps.first_mut()) else { return entry };
+    step.provider_message_id = provider_id;
+    let session = stored.entry.session.clone().or_else(|| session_named_by(message_of(&stored.entry)?));
+    Entry { session, about: stored.position.0, ..entry }
+}
+
+/// The session that a message names. What else is known of it is filled in later.
+fn session_named_by(message: &pb::CimMessage) -> Option<Session> {
+    Some(Session { id: message.header.as_ref()?.channel_session_id.clone()?, ..Session::default() })
+}
+
 /// What a notification repeats of the message of an entry, and its session. Nothing is copied if nobody else has the entry, as is so of
 /// what has waited.
 fn gist(entry: Arc<Entry>) -> (Box<pb::CimMessage>, Option<Session>) {
@@ -60,9 +76,8 @@ fn gist(entry: Arc<Entry>) -> (Box<pb::CimMessage>, Option<Session>) {
         Ok(mut entry) => (take_message(&mut entry).unwrap_or_default(), entry.session),
         Err(shared) => (message_of(&shared).map(sessions::gist).unwrap_or_default().into(), shared.session.clone()),
     };
-    // An entry that was carried forward has none, but its message names it; what else is known of it is filled in later.
-    let named = || message.header.as_ref()?.channel_session_id.clone();
-    let session = session.or_else(|| Some(Session { id: named()?, ..Session::default() }));
+    // An entry that was carried forward has none, but its message names it.
+    let session = session.or_else(|| session_named_by(&message));
     (message, session)
 }
 

@@ -57,6 +57,7 @@ impl Record {
             attempts,
             due: due.map(at),
             attempt: Some(attempt),
+            provider_message_id: String::new(),
         };
         // It is open as long as an attempt is due.
         let settled = due.is_none().then(|| Box::new(Settled::new(state, Some(stored), report, answers)));

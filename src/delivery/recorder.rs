@@ -13,7 +13,8 @@ use crate::pb;
 use crate::pb::store::DeliveryState;
 use crate::receipts;
 use crate::sessions;
-use crate::store::{self, AppendError, DeliveryId, Facts, Frame};
+use crate::store::{self, AppendError, DeliveryId, Facts, Frame, Position};
+use crate::timeline::timeline;
 use crate::violation::Violations;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,15 +188,22 @@ impl Recorder {
 
     /// Waits until steps are durable, and tells who waits for them. Returns what they were in, empty.
     async fn finish(self: Arc<Self>, mut steps: Vec<Prepared>, mut staged: Staged) -> Vec<Prepared> {
-        while let Some(frame) = staged.frame.take()
-            && let Err(error) = frame.durable().await
-        {
-            self.wait_for_store(&error).await;
-            // Behind later ones, if need be. A step of a delivery that they have settled is left out.
-            staged = if self.stop.is_cancelled() { Staged::none(steps.len()) } else { self.stage(&mut steps).await };
+        let mut written = Vec::new();
+        while let Some(frame) = staged.frame.take() {
+            match frame.durable().await {
+                Ok(frame) => written = frame,
+                Err(error) => {
+                    self.wait_for_store(&error).await;
+                    // Behind later ones, if need be. A step of a delivery that they have settled is left out.
+                    staged = if self.stop.is_cancelled() { Staged::none(steps.len()) } else { self.stage(&mut steps).await };
+                }
+            }
         }
         for (Prepared { record, .. }, is_durable) in steps.iter().zip(staged.open) {
             self.tell(record, is_durable);
+        }
+        for entry in written.iter().map(|stored| &stored.entry).filter(|entry| entry.message.is_none() && entry.earlier != 0) {
+            self.tell_early(Position(entry.about)).await;
         }
         let given_up = steps.iter().filter(|step| step.record.gives_up()).map(|step| step.record.id()).collect();
         let _nobody_counts = self.done.send(Written { count: steps.len(), given_up });
@@ -209,6 +217,25 @@ impl Recorder {
         tokio::select! {
             () = sleep(PATIENCE) => {}
             () = self.stop.cancelled() => {}
+        }
+    }
+
+    /// Tells whoever waits what receipts have told of a message, which were faster than the answer of its receiver.
+    async fn tell_early(&self, message: Position) {
+        if !self.waiters.are_there() {
+            return;
+        }
+        let store = &*self.sender.store;
+        let outcome = async {
+            let Some(about) = store.entry(message).await? else { return Ok(None) };
+            Ok::<_, store::Error>(timeline(store, &about).await?.outcome)
+        };
+        match outcome.await {
+            Ok(Some(outcome)) => self.waiters.known(message, outcome),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "whoever waits for an outcome is not told at once");
+            }
         }
     }
 

@@ -63,6 +63,7 @@ macro_rules! conforms {
             a_settled_delivery_is_listed_no_more,
             what_tells_of_an_entry_is_found,
             a_notification_goes_by_its_providers_id,
+            a_message_goes_by_the_providers_id_that_a_step_of_its_delivery_tells,
             a_span_covers_the_log,
         );
         $crate::store::conformance::conforms!(@ $cramped;
@@ -665,6 +666,21 @@ pub(super) async fn a_notification_goes_by_its_providers_id(store: Arc<dyn Store
     assert_eq!(named(Name::Provider { service_identifier: "other", id: "p0" }).await, None);
     assert!(store.message("p0").await.expect("can be read").is_none());
     assert!(!store.claim("p0", b"").await.expect("can be claimed").taken);
+}
+
+pub(super) async fn a_message_goes_by_the_providers_id_that_a_step_of_its_delivery_tells(store: Arc<dyn Store>) {
+    let id = DeliveryId { planned_at: Position(1), endpoint: Endpoint::Connector };
+    let session = Session { service_identifier: "service".into(), ..session("s", "c") };
+    append(&*store, vec![planning(Entry { session: Some(session.clone()), ..said("m") }, &[Endpoint::Connector])]).await;
+    let step = DeliveryStep { provider_message_id: "p".into(), ..step(id, DeliveryState::Accepted) };
+    let tells = Entry { delivery_steps: vec![step], session: Some(session.clone()), about: 1, ..Entry::default() };
+    append(&*store, vec![tells, said("later")]).await;
+    let named = async |name: Name<'_>| look(&*store, |facts| facts.named(name)).await;
+    let found = named(Name::Provider { service_identifier: "service", id: "p" }).await.expect("is known");
+    assert_eq!((found.position, found.waits, found.session.as_deref()), (Position(1), false, Some(&session)));
+    assert_eq!(named(Name::Provider { service_identifier: "other", id: "p" }).await, None);
+    assert_eq!(named(Name::Message("p")).await, None);
+    assert_eq!(store.sequel(Position(1), 9).await.expect("can be read"), [Position(2)]);
 }
 
 // Retention

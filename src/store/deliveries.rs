@@ -141,6 +141,7 @@ impl Progress {
             attempts: self.attempts,
             due: (self.due != 0).then(|| clock::from_nanos(self.due)),
             attempt: None,
+            provider_message_id: String::new(),
         }
     }
 

@@ -117,7 +117,8 @@ pub trait Facts {
 pub enum Name<'n> {
     /// The id it has, or was sent with.
     Message(&'n str),
-    /// The id that the provider of a channel gave it. Delivery notifications that have it go by it as well.
+    /// The id that the provider of a channel gave it. Delivery notifications that have it go by it as well, and so does a message of which
+    /// a step of its delivery tells that id.
     Provider {
         /// The channel.
         service_identifier: &'n str,
@@ -139,7 +140,7 @@ impl Name<'_> {
 /// What goes by a name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Named {
-    /// The entry.
+    /// The entry; that of the message where a step of its delivery tells the name.
     pub position: Position,
     /// Its session as it stands now.
     pub session: Option<Arc<pb::store::Session>>,
@@ -178,10 +179,18 @@ pub(super) struct IdKey {
     /// Hash of the name.
     pub(super) hash: i64,
     /// Whether the message has another id now, and 32 bits of the fingerprint of its content; see [`content`]. [`WAITS`] of a
-    /// delivery notification of which nobody knew what it is about.
+    /// delivery notification of which nobody knew what it is about, [`TELLS`] and the position of a message where a step of its delivery
+    /// tells the name.
     pub(super) content: i64,
-    /// The message.
+    /// The entry that tells the name: the message, but for such a step.
     pub(super) position: Position,
+}
+
+impl IdKey {
+    /// The entry that goes by the name.
+    pub(super) const fn named(&self) -> Position {
+        if self.content & TELLS == 0 { self.position } else { Position((self.content & !TELLS).cast_unsigned()) }
+    }
 }
 
 /// What [`IdKey::content`] is of a content with this fingerprint.
@@ -195,13 +204,38 @@ pub(super) fn content(renewed: bool, fingerprint: &[u8]) -> i64 {
 /// See [`IdKey::content`].
 pub(super) const WAITS: i64 = 2 << 32;
 
+/// See [`IdKey::content`]. Positions are below it.
+const TELLS: i64 = 1 << 62;
+
 /// What [`IdKey::hash`] is of an id.
 pub(super) fn id_hash(key: HashKey, id: &str) -> i64 {
     key.hash(id.as_bytes()).cast_signed()
 }
 
-/// The keys under which a message is found: of the id it has, of the one the client sent, and of its provider's.
+/// The keys under which a message is found that the entry has, or that it tells a name of: of the id it has, of the one the client
+/// sent, and of its provider's. What is ephemeral is found by no name.
 pub(super) fn id_keys(hashes: HashKey, stored: &Stored) -> impl Iterator<Item = IdKey> + use<> {
+    let entry = &stored.entry;
+    let of_message = (entry.message.is_some() && !entry.ephemeral).then(|| message_keys(hashes, stored));
+    let told = told_names(entry).map(|name| IdKey {
+        hash: name.hash(hashes),
+        content: TELLS | entry.about.cast_signed(),
+        position: stored.position,
+    });
+    let told: Vec<_> = told.collect();
+    of_message.into_iter().flatten().chain(told)
+}
+
+/// The provider's ids of the message that an entry is about, which steps of its delivery tell.
+pub(crate) fn told_names(entry: &pb::store::Entry) -> impl Iterator<Item = Name<'_>> {
+    let session = entry.session.as_ref().filter(|_| entry.about != 0);
+    let told = entry.delivery_steps.iter().map(|step| step.provider_message_id.as_str()).filter(|id| !id.is_empty());
+    session
+        .into_iter()
+        .flat_map(move |session| told.clone().map(|id| Name::Provider { service_identifier: &session.service_identifier, id }))
+}
+
+fn message_keys(hashes: HashKey, stored: &Stored) -> impl Iterator<Item = IdKey> + use<> {
     let fingerprint = stored.entry.submission.as_ref().map_or(&[][..], |submission| &submission.fingerprint);
     let key = |id: &str, renewed| IdKey {
         hash: id_hash(hashes, id),
@@ -384,11 +418,11 @@ impl State {
         if let Some(session) = &session {
             self.apply_customer(*position, session, entry.message.as_deref());
         }
-        if entry.ephemeral || entry.message.is_none() {
-            return;
-        }
         for key in id_keys(self.key, stored) {
             self.ids.insert(key, session.clone());
+        }
+        if entry.ephemeral || entry.message.is_none() {
+            return;
         }
         if let Some(conversation) = session.and_then(|session| self.conversations.get_mut(&session.conversation_id)) {
             conversation.newest = *position;
@@ -533,7 +567,7 @@ impl State {
     pub(super) fn latest(&self, name: Name<'_>) -> Option<Named> {
         let all = self.ids_between(name.hash(self.key), i64::MIN, i64::MAX);
         let (key, session) = all.max_by_key(|(key, _)| key.position)?;
-        Some(Named { position: key.position, session: session.cloned(), waits: key.content == WAITS })
+        Some(Named { position: key.named(), session: session.cloned(), waits: key.content == WAITS })
     }
 
     /// Messages that seem to have `id` now.

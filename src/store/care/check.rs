@@ -299,8 +299,7 @@ impl<'i> Against<'i> {
     }
 
     fn entry(&mut self, stored: &Stored) {
-        let has_ids = stored.entry.message.is_some() && !stored.entry.ephemeral;
-        if !has_ids || stored.position > self.position || stored.position < self.oldest {
+        if stored.position > self.position || stored.position < self.oldest {
             return;
         }
         for key in id_keys(self.key, stored) {

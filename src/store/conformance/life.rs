@@ -90,7 +90,8 @@ impl Life {
             }
             let due = Timestamp { seconds: self.clock, nanos: 0 };
             let attempts = self.messages as u32;
-            entry.delivery_steps.push(DeliveryStep { attempts, due: Some(due), ..step(id, state) });
+            let provider_message_id = if self.random.below(2) == 0 { self.one_of("provided ", 5) } else { String::new() };
+            entry.delivery_steps.push(DeliveryStep { attempts, due: Some(due), provider_message_id, ..step(id, state) });
         }
         entry
     }

@@ -1,6 +1,7 @@
 //! The facts of a log, the slow way.
 
 use super::*;
+use crate::store::told_names;
 
 /// The facts of a log by their definitions, each found by going through all of it.
 pub(in crate::store) struct Model<'l>(pub(in crate::store) &'l [Stored]);
@@ -115,6 +116,7 @@ impl Model<'_> {
             messages.extend([stored.id(), stored.claimed_id()]);
             let ids = [provider_id(stored), reported_id(stored)].into_iter().flatten();
             provider_ids.extend(ids.map(|id| Name::Provider { service_identifier: service_identifier(stored), id }));
+            provider_ids.extend(told_names(&stored.entry));
         }
         for name in messages.into_iter().map(Name::Message).chain(provider_ids) {
             assert_eq!(facts.named(name), self.named(name), "{name:?}");
@@ -171,7 +173,19 @@ impl Facts for Model<'_> {
                 service_identifier(stored) == service && (own || guessed)
             }
         };
-        let latest = self.0.iter().rev().filter(|stored| !stored.entry.ephemeral).find(goes_by_it)?;
+        let told = |stored: &&Stored| match name {
+            Name::Message(_) => false,
+            Name::Provider { service_identifier: service, id } => {
+                let on_it = stored.entry.session.as_ref().is_some_and(|session| session.service_identifier == service);
+                on_it && stored.entry.about != 0 && stored.entry.delivery_steps.iter().any(|step| step.provider_message_id == id)
+            }
+        };
+        let goes_by_it = |stored: &&Stored| !stored.entry.ephemeral && goes_by_it(stored);
+        let latest = self.0.iter().rev().find(|stored| goes_by_it(stored) || told(stored))?;
+        if told(&latest) {
+            let session = latest.entry.session.as_ref().and_then(|session| self.session(&session.id));
+            return Some(Named { position: Position(latest.entry.about), session, waits: false });
+        }
         let waits = matches!(name, Name::Provider { .. }) && reported_id(latest).is_some() && latest.entry.about == 0;
         let session = latest.entry.session.as_ref().and_then(|session| self.session(&session.id));
         Some(Named { position: latest.position, session, waits })

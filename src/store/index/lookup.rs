@@ -266,7 +266,7 @@ impl<'i> Lookup<'i> {
         let Some(Row { key, session: number }) = kept.max_by_key(later) else { return Ok(None) };
         let mut statement = self.connection().prepare_cached(&format!("SELECT {SESSION} FROM session WHERE number = ?1"))?;
         let session = statement.query_row([number], session).optional()?;
-        Ok(Some(Named { position: key.position, session: session.map(|(_, session)| session), waits: key.content == WAITS }))
+        Ok(Some(Named { position: key.named(), session: session.map(|(_, session)| session), waits: key.content == WAITS }))
     }
 
     /// At most `limit` entries that tell something of the one at `position`, the oldest first.

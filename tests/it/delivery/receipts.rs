@@ -227,17 +227,17 @@ async fn a_timeline_has_every_attempt_and_the_gateways_own_notification() {
 }
 
 /// A connector whose answer tells what its provider calls the message.
-async fn naming_the_providers_id() -> Receiver {
+async fn naming_the_providers_id(status: u16) -> Receiver {
     let notification = json!({
         "id": "n", "header": { "providerMessageId": "wamid.9" },
         "body": { "type": "DELIVERYNOTIFICATION", "status": "DELIVERED", "reasonCode": "200" },
     });
-    Receiver::answering(move |_| Reply::With(200, notification.clone())).await
+    Receiver::answering(move |_| Reply::With(status, notification.clone())).await
 }
 
 #[tokio::test]
 async fn the_providers_id_in_a_connectors_answer_is_learned() {
-    let connector = naming_the_providers_id().await;
+    let connector = naming_the_providers_id(200).await;
     let gateway = gateway().start().await;
     register(gateway.grpc, channel("shop", &connector)).await;
     let sent = sent(&gateway, "m-1").await;
@@ -248,7 +248,7 @@ async fn the_providers_id_in_a_connectors_answer_is_learned() {
 
 #[tokio::test]
 async fn a_receipt_that_is_faster_than_the_connectors_answer_with_the_providers_id_counts() {
-    let connector = naming_the_providers_id().await;
+    let connector = naming_the_providers_id(200).await;
     let gateway = gateway().start().await;
     register(gateway.grpc, channel("shop", &connector)).await;
     gateway.client().await.send(receipt("shop", "wamid.9", Read)).await;
@@ -265,4 +265,33 @@ async fn a_receipt_is_about_the_message_of_its_own_channel_whatever_ids_others_c
     client.send(provided(receipt("shop", "1", Delivered), "wamid.1")).await;
     client.send(receipt("shop", "wamid.1", Read)).await;
     assert_eq!(outcome(&followed(&gateway, "1").await), Some(Read));
+}
+
+#[tokio::test]
+async fn the_providers_id_in_the_answer_of_a_connector_that_is_yet_to_tell_the_outcome_is_learned() {
+    let connector = naming_the_providers_id(202).await;
+    let gateway = gateway().start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    assert_eq!(sent(&gateway, "m-1").await.outcome, None);
+    assert_eq!(outcome(&followed(&gateway, "m-1").await), None);
+    gateway.client().await.send(receipt("shop", "wamid.9", Delivered)).await;
+    gateway.client().await.send(provided(receipt("shop", "who knows", Read), "wamid.9")).await;
+    let message = followed(&gateway, "m-1").await;
+    assert_eq!(receipts(&message), [(Delivered, true), (Read, true)]);
+    assert_eq!(steps(&message), [(DeliveryState::Accepted, 1, Some(202))]);
+}
+
+#[tokio::test]
+async fn a_receipt_that_is_faster_than_the_answer_of_a_connector_that_is_yet_to_tell_the_outcome_counts() {
+    let connector = naming_the_providers_id(202).await;
+    let gateway = gateway().start().await;
+    register(gateway.grpc, channel("shop", &connector)).await;
+    let client = gateway.client().await;
+    for status in [Delivered, Read] {
+        client.send(receipt("shop", "wamid.9", status)).await;
+    }
+    // Who waits for what the connector is yet to tell need not wait: it has told.
+    assert_eq!(told(waiting(&gateway, "m-1").await).await, Some(Read));
+    let message = followed(&gateway, "m-1").await;
+    assert_eq!(receipts(&message), [(Delivered, true), (Read, true)]);
 }
