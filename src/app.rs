@@ -7,7 +7,7 @@ use crate::delivery::{self, Configurations, Dispatcher};
 use crate::feed::{self, Feed};
 use crate::http::{self, Signs};
 use crate::inbox::{Inbox, Reuse};
-use crate::listener;
+use crate::listener::{self, Face};
 use crate::message;
 use crate::metrics::{self, Metrics, Present, present};
 use crate::outcomes::Waiters;
@@ -22,6 +22,7 @@ use crate::store::{self, Registry, Store};
 use crate::subscriptions::{self, Subscriptions};
 use crate::wire::Bounds;
 use crate::{grpc, webhook};
+use axum::Router;
 use axum::http::StatusCode;
 use std::future::Future;
 use std::io;
@@ -135,10 +136,10 @@ impl Gateway {
         let (routes, health) = grpc::opening().await;
         let routes = grpc::counted(routes, &signs.metrics.grpc);
         let tls = self.credentials.tls.clone();
-        let router = routes.into_axum_router();
-        let grpc_server = listener::serve(&self.grpc, tls.clone(), router, grpc_limits(&self.config.grpc), stop.clone());
-        let router = http::opening(signs.clone());
-        let http_server = listener::serve(&self.http, tls, router, http_limits(&self.config), stop.clone());
+        let face = grpc_face(routes.into_axum_router());
+        let grpc_server = listener::serve(&self.grpc, tls.clone(), face, grpc_limits(&self.config.grpc), stop.clone());
+        let face = http::face(http::opening(signs.clone()));
+        let http_server = listener::serve(&self.http, tls, face, http_limits(&self.config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
         tokio::pin!(servers);
         let opened = tokio::select! {
@@ -208,10 +209,10 @@ impl Gateway {
         )
         .await;
         let routes = grpc::counted(routes, &metrics.grpc);
-        let grpc_router = browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins);
-        let http_router = http::router(inbox, subscriptions, sessions, desk, &gate, signs, &http_settings(&config));
-        let grpc_server = listener::serve(grpc_listener, tls.clone(), grpc_router, grpc_limits(&config.grpc), stop.clone());
-        let http_server = listener::serve(http_listener, tls, http_router, http_limits(&config), stop.clone());
+        let grpc_face = grpc_face(browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins));
+        let http_face = http::face(http::router(inbox, subscriptions, sessions, desk, &gate, signs, &http_settings(&config)));
+        let grpc_server = listener::serve(grpc_listener, tls.clone(), grpc_face, grpc_limits(&config.grpc), stop.clone());
+        let http_server = listener::serve(http_listener, tls, http_face, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
         tokio::pin!(servers, shutdown);
 
@@ -486,6 +487,10 @@ fn grpc_settings(config: &Config) -> grpc::Settings {
         max_in_flight: config.grpc.max_in_flight,
         delivery_wait: config.delivery.sync_wait,
     }
+}
+
+fn grpc_face(router: Router) -> Face {
+    Face { router, probes: &grpc::PROBES, full: grpc::full }
 }
 
 fn grpc_limits(config: &config::Grpc) -> listener::Settings {

@@ -179,6 +179,9 @@ pub enum Error {
         /// What it may not do, and why.
         deed: String,
     },
+    /// All connections are in use.
+    #[error("all connections that the gateway takes are in use; try again later")]
+    TooManyConnections,
     /// The gateway shuts down.
     #[error("the gateway is shutting down; connect again")]
     ShuttingDown,
@@ -247,7 +250,8 @@ impl Error {
             Self::Unauthenticated { .. } => Kind::Unauthenticated,
             Self::Forbidden { .. } => Kind::Forbidden,
             Self::TooManyStreams { .. } | Self::TooManySubscriptions { .. } => Kind::Exhausted,
-            Self::ShuttingDown
+            Self::TooManyConnections
+            | Self::ShuttingDown
             | Self::Opening
             | Self::Store(store::Error::Unavailable { .. } | store::Error::Busy | store::Error::Full { .. }) => Kind::Unavailable,
             // Every reader asks for what the span says is there, and learns of what is gone as an expired cursor.
@@ -284,6 +288,7 @@ impl Error {
             Self::TooManySubscriptions { .. } => ErrorReason::TooManySubscriptions,
             Self::Unauthenticated { .. } => ErrorReason::Unauthenticated,
             Self::Forbidden { .. } => ErrorReason::Forbidden,
+            Self::TooManyConnections => ErrorReason::TooManyConnections,
             Self::ShuttingDown => ErrorReason::ShuttingDown,
             Self::Opening => ErrorReason::Starting,
             Self::Store(store::Error::Unavailable { .. }) => ErrorReason::StoreUnavailable,

@@ -72,6 +72,9 @@ const SERVICES: [&str; 5] = [
 const STARTUP: &str = "startup";
 const LIVENESS: &str = "liveness";
 
+/// The path of probes. A watch of the health is none: it does not end.
+pub const PROBES: [&str; 1] = ["/grpc.health.v1.Health/Check"];
+
 /// The health of the services, as `grpc.health.v1` tells it.
 #[derive(Debug, Clone)]
 pub struct Health {
@@ -143,6 +146,11 @@ pub async fn opening() -> (Routes, Health) {
         _ => response,
     });
     (Routes::from(routes.into_axum_router().layer(come_again)), health)
+}
+
+/// The answer to a call for whose connection there is no place.
+pub fn full<B: Default>() -> Response<B> {
+    status::status(&Error::TooManyConnections).into_http()
 }
 
 async fn with_health(routes: Routes) -> (Routes, Health) {

@@ -50,7 +50,10 @@ pub(super) fn status(error: &Error) -> Status {
 fn log(error: &Error) {
     match error {
         // Passing, expected, and told in the log where it begins.
-        Error::ShuttingDown | Error::Opening | Error::Store(store::Error::Busy | store::Error::Full { .. }) => {}
+        Error::TooManyConnections
+        | Error::ShuttingDown
+        | Error::Opening
+        | Error::Store(store::Error::Busy | store::Error::Full { .. }) => {}
         other => tracing::error!(error = other as &dyn std::error::Error, "a call failed"),
     }
 }

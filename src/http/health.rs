@@ -34,8 +34,12 @@ struct Progress {
     of: u64,
 }
 
+/// The paths of probes.
+pub(super) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
 pub(super) fn routes(Signs { readiness, metrics }: Signs) -> Routes {
-    vec![("/healthz", get(alive)), ("/readyz", get(ready).with_state(readiness)), ("/metrics", get(measures).with_state(metrics))]
+    let [alive_at, ready_at] = PROBES;
+    vec![(alive_at, get(alive)), (ready_at, get(ready).with_state(readiness)), ("/metrics", get(measures).with_state(metrics))]
 }
 
 /// The process answers: that is all.

@@ -27,6 +27,7 @@ use crate::auth::{Gate, Right};
 use crate::delivery::Desk;
 use crate::error::Error;
 use crate::inbox::{Inbox, Reuse};
+use crate::listener::Face;
 use crate::sessions::Sessions;
 use crate::subscriptions::Subscriptions;
 use admission::admitting;
@@ -107,6 +108,11 @@ pub fn opening(signs: Signs) -> Router {
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Problem::Failed(Error::Opening))
         .layer(middleware::from_fn_with_state(observer, observe))
+}
+
+/// What a listener serves with this router, which is that of the face.
+pub fn face(router: Router) -> Face {
+    Face { router, probes: &health::PROBES, full: || Problem::Failed(Error::TooManyConnections).into_response() }
 }
 
 fn routes(

@@ -126,7 +126,7 @@ impl Gateway {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let until = shutdown.clone();
-        let served = tokio::spawn(listener::serve(listener, None, router, connections, until));
+        let served = tokio::spawn(listener::serve(listener, None, http::face(router), connections, until));
         (Self { address, readiness, shutdown, served }, dispatcher)
     }
 

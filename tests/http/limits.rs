@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 const SHORT: Duration = Duration::from_millis(300);
+/// How long the chart's probes wait for an answer.
+const PROBES_PATIENCE: Duration = Duration::from_secs(3);
 const JSON: &str = "content-type: application/json\r\n";
 
 /// A gateway that soon loses patience.
@@ -121,16 +123,57 @@ async fn a_client_that_leaves_within_its_body_leaves_nothing_behind() {
     gateway.accept(&plain(Some("m-1"), "visitor", "hello")).await;
 }
 
-#[tokio::test]
-async fn one_connection_too_many_waits_for_its_place() {
+/// A gateway of one connection, and who has that.
+async fn full() -> (Gateway, Client) {
     let gateway = Gateway::with_connections(settings(), listener::Settings { max_connections: 1, ..connections() }).await;
     let mut first = gateway.connect().await;
     assert_eq!(first.get("/healthz").await.status, 200);
+    (gateway, first)
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_full_answers_probes_and_tells_everybody_else_to_come_again() {
+    let (gateway, mut first) = full().await;
+    for path in ["/healthz", "/readyz"] {
+        let mut probe = gateway.connect().await;
+        let answer = probe.get(path).await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{path}");
+        assert_eq!(probe.rest().await, b"");
+    }
     let mut second = gateway.connect().await;
-    second.send(request("GET", "/healthz", "").as_bytes()).await;
+    let answer = second.post("/message", &plain(Some("m-1"), "visitor", "hello")).await;
+    assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("TOO_MANY_CONNECTIONS")));
+    assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
+    assert_eq!(second.rest().await, b"");
+    assert_eq!(first.get("/v1/messages/m-1").await.status, 404);
+}
+
+#[tokio::test]
+async fn one_connection_too_many_waits_for_its_place_and_keeps_that() {
+    let (gateway, first) = full().await;
+    let mut second = gateway.connect().await;
+    second.send(request("GET", "/v1/messages/none", "").as_bytes()).await;
     assert!(tokio::time::timeout(SHORT, second.head()).await.is_err(), "it was served beside the first");
     drop(first);
-    assert_eq!(second.answer().await.status, 200);
+    assert_eq!(second.answer().await.status, 404);
+    let answer = second.get("/healthz").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
+    assert_eq!(gateway.connect().await.get("/v1/messages/none").await.status, 503);
+}
+
+#[tokio::test]
+async fn who_connects_to_a_gateway_that_is_full_and_says_nothing_is_in_no_probes_way() {
+    let (gateway, _first) = full().await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(gateway.connect().await);
+    }
+    let answer = tokio::time::timeout(PROBES_PATIENCE, async { gateway.connect().await.get("/healthz").await }).await;
+    assert_eq!(answer.expect("in time").status, 200);
+    // Nor is it there for long.
+    for mut silent in silent {
+        assert_eq!(silent.rest().await, b"");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! Connections: how many, for how long, and what becomes of those that nobody uses.
 
-use crate::support::client::Client;
 use crate::support::gateway::Gateway;
 use crate::support::messages::{hello, latest};
 use crate::support::proxy::Proxy;
@@ -10,6 +9,9 @@ use cim_gateway::pb::SubscribeNotificationsRequest;
 use prost::Message as _;
 use std::time::{Duration, Instant};
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 #[tokio::test]
 async fn a_connection_that_does_not_say_what_it_wants_is_closed_and_harms_nobody() {
@@ -103,24 +105,31 @@ async fn streams_beyond_the_bound_are_refused_and_a_dropped_one_makes_room() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_bound_wait_until_one_is_closed() {
+async fn connections_beyond_the_bound_are_told_their_health_and_served_once_there_is_a_place() {
     let gateway = Gateway::set("grpc.max_connections", 2).start().await;
     let mut first = Raw::http2(gateway.grpc).await;
     first.frame_of(kind::SETTINGS, 0).await;
     let client = gateway.client().await;
     client.send(hello("served")).await;
-    // The kernel takes the connection; the gateway does not yet.
-    let waiting = tokio::spawn(Client::to(gateway.grpc));
-    let mut third = Raw::http2(gateway.grpc).await;
-    for _ in 0..50 {
-        client.send(hello("served")).await;
+    for service in ["", "startup", "liveness"] {
+        let mut health = HealthClient::new(gateway.client().await.channel);
+        let request = HealthCheckRequest { service: service.into() };
+        let checked = soon("health", health.check(request)).await.expect("is told").into_inner();
+        assert_eq!(checked.status(), ServingStatus::Serving, "{service}");
     }
-    assert!(!third.has_something().await, "the third connection is served beside two others");
+    let third = gateway.client().await;
+    assert_refused(&third.refused(hello("beyond")).await, Code::Unavailable, "TOO_MANY_CONNECTIONS");
+    let waiting = tokio::spawn({
+        let fourth = gateway.client().await;
+        async move {
+            fourth.send(hello("in its place")).await;
+            fourth
+        }
+    });
     drop(first);
-    drop(client);
-    third.frame_of(kind::SETTINGS, 0).await;
-    drop(third);
-    soon("the fourth connection", waiting).await.unwrap().send(hello("served")).await;
+    let fourth = soon("the fourth connection", waiting).await.expect("is served");
+    fourth.send(hello("and goes on")).await;
+    assert_refused(&gateway.client().await.refused(hello("beyond")).await, Code::Unavailable, "TOO_MANY_CONNECTIONS");
 }
 
 /// Numbers of the settings of HTTP/2 (RFC 9113, 6.5.2).

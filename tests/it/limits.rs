@@ -2,7 +2,7 @@
 //!
 //! | key | test |
 //! |---|---|
-//! | grpc.max_connections | `connections::connections_beyond_the_bound_wait_until_one_is_closed` |
+//! | grpc.max_connections | `connections::connections_beyond_the_bound_are_told_their_health_and_served_once_there_is_a_place` |
 //! | grpc.max_concurrent_streams | `connections::calls_beyond_the_bound_of_a_connection_are_refused_for_the_client_to_repeat` |
 //! | grpc.max_in_flight | `grpc::bulk`, on a store that waits: `as_many_are_on_their_way_as_the_bound_allows` |
 //! | grpc.keepalive_interval | `connections::a_client_that_does_not_answer_pings_is_disconnected` |

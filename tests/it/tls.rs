@@ -93,6 +93,19 @@ async fn health(address: SocketAddr, options: &[&str]) -> bool {
 }
 
 #[tokio::test]
+async fn probes_are_answered_in_tls_also_where_all_connections_are_in_use() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    files(&folder, &authority.certify("localhost"));
+    let ca = folder.path().join("ca.crt");
+    std::fs::write(&ca, &authority.pem).unwrap();
+    let gateway = settings(&folder).set("grpc.max_connections", 1).start().await;
+    let _silent = Raw::to(gateway.grpc).await;
+    assert!(health(gateway.grpc, &["--ca-file", ca.to_str().unwrap(), "--server-name", "localhost"]).await);
+    let refused = soon("a refusal", send(gateway.grpc, &authority.pem, None)).await.unwrap_err();
+    assert!(refused.contains("all connections that the gateway takes are in use"), "{refused}");
+}
+
+#[tokio::test]
 async fn callers_have_to_show_a_certificate_if_an_authority_is_named() {
     let (folder, authority, stranger) = (tempfile::tempdir().unwrap(), Authority::new(), Authority::new());
     files(&folder, &authority.certify("localhost"));

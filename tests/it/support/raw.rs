@@ -150,12 +150,6 @@ impl Raw {
         .await
     }
 
-    /// True if something has come that was not read yet.
-    pub async fn has_something(&self) -> bool {
-        let mut byte = [0];
-        futures::FutureExt::now_or_never(self.stream.peek(&mut byte)).is_some()
-    }
-
     /// Everything that comes until the gateway closes the connection.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
