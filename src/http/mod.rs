@@ -6,6 +6,7 @@ mod admission;
 mod body;
 mod channels;
 mod deliveries;
+mod foreign;
 mod health;
 mod history;
 mod lookups;

@@ -6,6 +6,7 @@
 mod request;
 
 use super::admission::Calling;
+use super::foreign::Pages;
 use super::problem::{self, Problem};
 use super::{Routes, Settings, query, view};
 use crate::feed::Event;
@@ -13,7 +14,7 @@ use crate::subscriptions::{Reader, Subscriptions};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::stream;
@@ -27,28 +28,41 @@ pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 struct Desk {
     subscriptions: Subscriptions,
     filter_values: usize,
+    pages: Pages,
 }
 
 pub(super) fn routes(subscriptions: Subscriptions, settings: &Settings) -> Routes {
-    let desk = Desk { subscriptions, filter_values: settings.filter_values };
-    vec![("/v1/notifications", get(notifications).with_state(desk))]
+    let pages = Pages::of(&settings.allowed_origins);
+    let desk = Desk { subscriptions, filter_values: settings.filter_values, pages };
+    vec![("/v1/notifications", get(notifications).head(head).with_state(desk))]
 }
+
+/// The headers of a stream.
+const HEADERS: [(HeaderName, &str); 2] = [
+    (header::CONTENT_TYPE, "text/event-stream"),
+    // Proxies of the nginx family would collect events until a buffer is full.
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+];
 
 async fn notifications(
     State(desk): State<Desk>,
     Extension(caller): Calling,
+    uri: Uri,
     headers: HeaderMap,
     query: query::Raw,
 ) -> Result<Response, Problem> {
+    // It takes one of the places for streams, and a named reader over.
+    desk.pages.admit(&uri, &headers)?;
     let request = request::read(query, headers.get(LAST_EVENT_ID), desk.filter_values)?;
     let reader = desk.subscriptions.subscribe_for(caller, request).await?;
     let events = stream::unfold(Some(reader), next);
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        // Proxies of the nginx family would collect events until a buffer is full.
-        (HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    Ok((headers, Body::from_stream(events)).into_response())
+    Ok((HEADERS, Body::from_stream(events)).into_response())
+}
+
+/// What a stream would begin with. Nobody is attached: whoever asks for headers alone reads nothing.
+async fn head(State(desk): State<Desk>, headers: HeaderMap, query: query::Raw) -> Result<impl IntoResponse, Problem> {
+    request::read(query, headers.get(LAST_EVENT_ID), desk.filter_values)?;
+    Ok(HEADERS)
 }
 
 /// The next event as text; the last one says why the stream ends.

@@ -33,6 +33,8 @@ pub(super) enum Problem {
     BodyTimeout,
     /// The body ended before its end.
     BodyCut,
+    /// A browser asks for a page that may not call.
+    ForeignPage,
 }
 
 impl From<Error> for Problem {
@@ -62,6 +64,7 @@ impl Problem {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyCut => StatusCode::BAD_REQUEST,
+            Self::ForeignPage => StatusCode::FORBIDDEN,
         }
     }
 
@@ -74,6 +77,7 @@ impl Problem {
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::BodyTimeout => "BODY_TIMEOUT",
             Self::BodyCut => "BODY_CUT",
+            Self::ForeignPage => "FOREIGN_PAGE",
         }
     }
 
@@ -87,6 +91,9 @@ impl Problem {
             }
             Self::BodyTimeout => "the body did not arrive in time".into(),
             Self::BodyCut => "the body ended before its end".into(),
+            Self::ForeignPage => {
+                "a page of another origin asks, which may not call; http.cors.allowed_origins says which origins may".into()
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! What pages of other origins may do.
 
 use crate::gateway::{Gateway, plain, settings};
+use crate::notifications::Events;
 use cim_gateway::http::Settings;
+use serde_json::json;
 
 const ORIGIN: &str = "https://desk.example.org";
 
@@ -63,4 +65,58 @@ async fn a_star_is_every_origin() {
     let answer = client.ask("GET", "/healthz", "origin: https://elsewhere.example\r\n").await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
     assert_eq!(client.post("/message", &plain(None, "visitor", "hello")).await.status, 202);
+}
+
+const DESK: &str = "/v1/notifications?subscription=desk&from=earliest&reset=true";
+
+/// The headers of a browser, for a page of another site or of another port that asks without saying that it is one of these origins.
+const FOREIGN: [&str; 5] = [
+    "sec-fetch-site: cross-site\r\nsec-fetch-mode: no-cors\r\n",
+    "sec-fetch-site: same-site\r\n",
+    "origin: https://elsewhere.example\r\n",
+    "origin: null\r\n",
+    "sec-fetch-site: cross-site\r\norigin: https://elsewhere.example\r\n",
+];
+
+#[tokio::test]
+async fn a_page_of_another_site_takes_no_reader_over_and_moves_no_cursor() {
+    let gateway = gateway(&[ORIGIN]).await;
+    let mut reader = Events::open(&gateway, "?subscription=desk", "").await;
+    let first = reader.next().await.unwrap();
+    for headers in FOREIGN {
+        for path in [DESK, "/v1/notifications?subscription=desk", "/v1/notifications"] {
+            let answer = gateway.connect().await.ask("GET", path, headers).await;
+            assert_eq!((answer.status, &answer.json()["reason"]), (403, &json!("FOREIGN_PAGE")), "{path} {headers}");
+        }
+    }
+    gateway.accept(&plain(Some("m-1"), "visitor", "hello")).await;
+    assert_eq!(first.kind, "heartbeat");
+    assert_eq!(reader.messages(2).await.0[1], "m-1");
+}
+
+#[tokio::test]
+async fn whoever_is_no_page_or_one_that_may_call_attaches_a_reader() {
+    for headers in [
+        "",
+        "sec-fetch-site: none\r\n",
+        "sec-fetch-site: same-origin\r\n",
+        "sec-fetch-site: cross-site\r\norigin: https://desk.example.org\r\n",
+        "sec-fetch-site: same-site\r\norigin: https://desk.example.org\r\n",
+        "origin: https://desk.example.org\r\n",
+        // As the client calls it.
+        "origin: http://gateway\r\n",
+    ] {
+        let gateway = gateway(&[ORIGIN]).await;
+        let mut reader = Events::open(&gateway, "?subscription=desk", headers).await;
+        assert_eq!(reader.next().await.unwrap().kind, "heartbeat", "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn where_every_origin_may_call_no_page_is_foreign() {
+    for headers in FOREIGN {
+        let gateway = gateway(&["*"]).await;
+        let mut reader = Events::open(&gateway, "?subscription=desk", headers).await;
+        assert_eq!(reader.next().await.unwrap().kind, "heartbeat", "{headers}");
+    }
 }

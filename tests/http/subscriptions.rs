@@ -57,6 +57,21 @@ async fn the_stream_that_is_taken_over_ends_with_the_reason() {
 }
 
 #[tokio::test]
+async fn to_ask_for_the_headers_of_a_stream_attaches_nobody() {
+    let gateway = Gateway::start().await;
+    let (mut first, ..) = attach(&gateway, DESK, "").await;
+    for name in ["desk", "other"] {
+        let path = format!("/v1/notifications?subscription={name}&from=earliest&reset=true");
+        let head = gateway.connect().await.ask("HEAD", &path, "").await;
+        assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")), "{name}");
+    }
+    assert_eq!(gateway.connect().await.ask("HEAD", "/v1/notifications?from=nowhere", "").await.status, 400);
+    send(&gateway, 0..1).await;
+    assert_eq!(first.messages(1).await.0, ["m-0"]);
+    assert_eq!(list(&gateway, "").await["subscriptions"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn names_are_listed_in_pages_and_deleted() {
     let gateway = Gateway::start().await;
     let (mut events, _, start) = attach(&gateway, DESK, "").await;
