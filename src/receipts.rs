@@ -27,16 +27,22 @@ pub(crate) struct Reported {
 pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported {
     let header = message.header.as_ref();
     let provider_id = header.and_then(|header| header.provider_message_id.as_deref()).filter(|id| !id.is_empty());
+    let session = header.and_then(|header| header.channel_session_id.as_deref()).and_then(|id| facts.session(id));
+    let of_session = session.as_ref().map(|session| session.service_identifier.as_str());
+    let service_identifier = message::service_identifier(message).or(of_session);
+    // Clients of several channels may choose the same id: what the notification's own channel has of it goes before what others have.
+    let by_message = |id| {
+        let own = service_identifier.and_then(|service_identifier| facts.named(Name::MessageOn { service_identifier, id }));
+        own.or_else(|| facts.named(Name::Message(id)))
+    };
     let notification = match message::kind(message) {
         Some(Kind::DeliveryNotification(notification)) => notification,
         Some(Kind::DeletedNotification(notification)) => {
-            let named = notification.message_id.as_deref().and_then(|id| facts.named(Name::Message(id)));
+            let named = notification.message_id.as_deref().and_then(by_message);
             return Reported { session: named.and_then(|named| named.session), ..Reported::default() };
         }
         _ => return Reported::default(),
     };
-    let service_identifier = message::service_identifier(message);
-    let by_message = |id: &str| facts.named(Name::Message(id));
     let by_provider = |id: &str| facts.named(Name::Provider { service_identifier: service_identifier?, id });
     // Whoever knows only the provider's id may send it in the place of the message's, and the other way round.
     let reported_id = notification.message_id.as_deref();
@@ -50,7 +56,6 @@ pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported 
         for named in [by_message(id), by_provider(id)].into_iter().flatten() {
             match named {
                 Named { waits: true, position, .. } => waiting = waiting.or(Some(position)),
-                // Clients of several channels may choose the same id.
                 named if is_own(&named) && !known.as_ref().is_some_and(is_own) => known = Some(named),
                 named => known = known.or(Some(named)),
             }

@@ -117,6 +117,13 @@ pub trait Facts {
 pub enum Name<'n> {
     /// The id it has, or was sent with.
     Message(&'n str),
+    /// The same, of a message in a session of a channel: clients of several channels may choose the same id.
+    MessageOn {
+        /// The channel.
+        service_identifier: &'n str,
+        /// The id.
+        id: &'n str,
+    },
     /// The id that the provider of a channel gave it. Delivery notifications that have it go by it as well, and so does a message of which
     /// a step of its delivery tells that id.
     Provider {
@@ -131,8 +138,20 @@ impl Name<'_> {
     /// What [`IdKey::hash`] is of it.
     pub(super) fn hash(self, key: HashKey) -> i64 {
         match self {
-            Self::Message(id) => id_hash(key, id),
+            Self::Message(id) | Self::MessageOn { id, .. } => id_hash(key, id),
             Self::Provider { service_identifier, id } => key.hash_all(&["provider", service_identifier, id]).cast_signed(),
+        }
+    }
+}
+
+impl Name<'_> {
+    /// True if what goes by the name may be in a session, as far as the hash does not tell.
+    pub(super) fn admits(self, session: Option<&pb::store::Session>) -> bool {
+        match self {
+            Self::MessageOn { service_identifier, .. } => {
+                session.is_some_and(|session| session.service_identifier == service_identifier)
+            }
+            Self::Message(_) | Self::Provider { .. } => true,
         }
     }
 }
@@ -563,10 +582,11 @@ impl State {
         self.ids_between(id_hash(self.key, id), i64::MIN, i64::MAX).map(|(key, _)| key.position)
     }
 
-    /// The latest of those that seem to go by a name, and its session as it was then.
+    /// The latest of those that seem to go by a name, and its session as it was when that was told.
     pub(super) fn latest(&self, name: Name<'_>) -> Option<Named> {
         let all = self.ids_between(name.hash(self.key), i64::MIN, i64::MAX);
-        let (key, session) = all.max_by_key(|(key, _)| key.position)?;
+        let admitted = all.filter(|(_, session)| name.admits(session.map(|session| &**session)));
+        let (key, session) = admitted.max_by_key(|(key, _)| key.position)?;
         Some(Named { position: key.named(), session: session.cloned(), waits: key.content == WAITS })
     }
 

@@ -118,7 +118,11 @@ impl Model<'_> {
             provider_ids.extend(ids.map(|id| Name::Provider { service_identifier: service_identifier(stored), id }));
             provider_ids.extend(told_names(&stored.entry));
         }
-        for name in messages.into_iter().map(Name::Message).chain(provider_ids) {
+        let on_channels = messages.iter().flat_map(|id| {
+            ["service 0", "service 1", "service 2"].map(|service_identifier| Name::MessageOn { service_identifier, id })
+        });
+        let on_channels: Vec<_> = on_channels.collect();
+        for name in messages.into_iter().map(Name::Message).chain(on_channels).chain(provider_ids) {
             assert_eq!(facts.named(name), self.named(name), "{name:?}");
         }
     }
@@ -167,6 +171,11 @@ impl Facts for Model<'_> {
     fn named(&self, name: Name<'_>) -> Option<Named> {
         let goes_by_it = |stored: &&Stored| match name {
             Name::Message(id) => [stored.id(), stored.claimed_id()].contains(&id),
+            Name::MessageOn { service_identifier, id } => {
+                let session = stored.entry.session.as_ref();
+                let is_on_it = session.is_some_and(|session| session.service_identifier == service_identifier);
+                is_on_it && [stored.id(), stored.claimed_id()].contains(&id)
+            }
             Name::Provider { service_identifier: service, id } => {
                 let own = provider_id(stored) == Some(id) && reported_id(stored) != Some(id);
                 let guessed = reported_id(stored) == Some(id) && stored.entry.about == 0;
@@ -174,7 +183,7 @@ impl Facts for Model<'_> {
             }
         };
         let told = |stored: &&Stored| match name {
-            Name::Message(_) => false,
+            Name::Message(_) | Name::MessageOn { .. } => false,
             Name::Provider { service_identifier: service, id } => {
                 let on_it = stored.entry.session.as_ref().is_some_and(|session| session.service_identifier == service);
                 on_it && stored.entry.about != 0 && stored.entry.delivery_steps.iter().any(|step| step.provider_message_id == id)

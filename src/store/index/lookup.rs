@@ -37,6 +37,9 @@ impl Drop for Lookup<'_> {
 /// Messages of one run with one id, of which one is asked for: more than one, because hashes may be alike.
 const ENOUGH: usize = 4;
 
+/// Most sessions that are looked at for a message of one channel among those that go by the same id: everybody else waits meanwhile.
+const LOOKED_AT: usize = 64;
+
 /// Most sessions that one look at the list of them passes: what comes after it can be asked for.
 const LISTED: usize = 50_000;
 
@@ -86,6 +89,26 @@ fn rows_of(
     let from = IdKey { hash, content: *contents.start(), position: Position(0) };
     let is_within = move |key: IdKey| key.hash == hash && key.content <= *contents.end();
     Ok(run.clone().rows_from(from)?.take_while(move |row| row.as_ref().map_or(true, |row| is_within(row.key))))
+}
+
+/// The latest row of each session, of the `most` sessions whose that is the latest; the latest one first. A client may send one id with every
+/// message: all are looked through, and few are gathered.
+fn latest_of_sessions(rows: impl Iterator<Item = Result<Row, IndexError>>, most: usize) -> Result<Vec<Row>, IndexError> {
+    let later = |row: &Row| (row.key.position, row.key.content);
+    let mut latest: Vec<Row> = Vec::new();
+    for row in rows {
+        let row = row?;
+        let is_full = latest.len() == most;
+        let known = latest.iter().position(|known| known.session == row.session);
+        let replaced = known.or_else(|| (0..latest.len()).filter(|_| is_full).min_by_key(|at| later(&latest[*at])));
+        match replaced {
+            Some(at) if later(&row) > later(&latest[at]) => latest[at] = row,
+            Some(_) => {}
+            None => latest.push(row),
+        }
+    }
+    latest.sort_unstable_by_key(|row| std::cmp::Reverse(later(row)));
+    Ok(latest)
 }
 
 fn position(row: Result<Row, IndexError>) -> Result<Position, IndexError> {
@@ -252,21 +275,21 @@ impl<'i> Lookup<'i> {
     }
 
     /// The latest message from `oldest` on that seems to go by a name. The session of an older one may be gone, and its number be
-    /// another's.
+    /// another's. Where the name is of a channel, the latest ones of [`LOOKED_AT`] sessions are looked at.
     pub(crate) fn latest(&self, name: Name<'_>, oldest: Position) -> Result<Option<Named>, IndexError> {
         let hash = name.hash(self.index.key);
-        let later = |row: &Row| (row.key.position, row.key.content);
-        // A client may send one id with every message: they are looked through, and not gathered.
-        let found = self.each_run(hash, |run| {
-            let mut rows = rows_of(run, hash, i64::MIN..=i64::MAX)?;
-            let latest = rows.try_fold(None, |latest, row| row.map(|row| latest.into_iter().chain([row]).max_by_key(later)))?;
-            Ok(latest.into_iter().collect())
-        })?;
-        let kept = found.into_iter().filter(|row: &Row| row.key.position >= oldest);
-        let Some(Row { key, session: number }) = kept.max_by_key(later) else { return Ok(None) };
+        let most = if let Name::MessageOn { .. } = name { LOOKED_AT } else { 1 };
+        let mut found = self.each_run(hash, |run| latest_of_sessions(rows_of(run, hash, i64::MIN..=i64::MAX)?, most))?;
+        found.retain(|row| row.key.position >= oldest);
+        let found = latest_of_sessions(found.into_iter().map(Ok), most)?;
         let mut statement = self.connection().prepare_cached(&format!("SELECT {SESSION} FROM session WHERE number = ?1"))?;
-        let session = statement.query_row([number], session).optional()?;
-        Ok(Some(Named { position: key.named(), session: session.map(|(_, session)| session), waits: key.content == WAITS }))
+        for Row { key, session: number } in found {
+            let session = statement.query_row([number], session).optional()?.map(|(_, session)| session);
+            if name.admits(session.as_deref()) {
+                return Ok(Some(Named { position: key.named(), session, waits: key.content == WAITS }));
+            }
+        }
+        Ok(None)
     }
 
     /// At most `limit` entries that tell something of the one at `position`, the oldest first.
@@ -351,5 +374,25 @@ impl<'i> Lookup<'i> {
         let query = "SELECT id FROM session WHERE told < ?1 AND ended_at IS NULL ORDER BY position";
         let mut statement = self.connection().prepare_cached(query)?;
         Ok(statement.query_map([oldest.0.cast_signed()], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_rows_the_latest_of_each_session_are_kept_and_no_more_than_asked_for() {
+        let row = |position: u64, session: u64| Row {
+            key: IdKey { hash: 7, content: 0, position: Position(position) },
+            session: Some(session.cast_signed()).filter(|session| *session != 0),
+        };
+        // Neither in the order of their positions nor against it.
+        let rows = || (0..300_u64).map(|i| i * 7 % 300 + 1).map(|position| Ok(row(position, position % 5)));
+        for (most, kept) in [(1, 1), (3, 3), (5, 5), (9, 5)] {
+            let latest = latest_of_sessions(rows(), most).expect("can be read");
+            let positions: Vec<_> = latest.iter().map(|row| row.key.position.0).collect();
+            assert_eq!(positions, (301 - kept..=300).rev().collect::<Vec<_>>(), "{most}");
+        }
     }
 }

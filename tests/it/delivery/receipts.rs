@@ -295,3 +295,19 @@ async fn a_receipt_that_is_faster_than_the_answer_of_a_connector_that_is_yet_to_
     let message = followed(&gateway, "m-1").await;
     assert_eq!(receipts(&message), [(Delivered, true), (Read, true)]);
 }
+
+#[tokio::test]
+async fn a_receipt_is_about_the_message_of_its_own_channel_also_where_a_client_sent_the_same_id_on_another_one_later() {
+    let gateway = gateway().set("inbox.reused_id.grpc", "renew").start().await;
+    sent(&gateway, "1").await;
+    let client = gateway.client().await;
+    let other = client.send(answers("other", "ada", "hi").with_id("1")).await;
+    assert_ne!(other.message_id, "1");
+    client.send(receipt("shop", "1", Delivered)).await;
+    client.send(receipt("other", "1", Read)).await;
+    assert_eq!(receipts(&followed(&gateway, "1").await), [(Delivered, true)]);
+    assert_eq!(receipts(&followed(&gateway, &other.message_id).await), [(Read, true)]);
+    // Where its own channel has none of the id, a receipt is about what there is, and does not count.
+    client.send(receipt("third", "1", Failed)).await;
+    assert_eq!(receipts(&followed(&gateway, &other.message_id).await), [(Read, true), (Failed, false)]);
+}
