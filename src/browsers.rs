@@ -3,9 +3,9 @@
 use crate::http;
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use axum::routing::Route;
-use futures::future::{BoxFuture, Either, FutureExt as _};
+use futures::future::{BoxFuture, Either, FutureExt as _, ready};
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use tonic_web::{GrpcWebLayer, GrpcWebService};
@@ -40,10 +40,31 @@ impl Translated {
     }
 }
 
-/// True for what is not plain gRPC, which is spoken over HTTP/2 only.
-fn is_from_browser<B>(request: &Request<B>) -> bool {
-    let media_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    request.version() != Version::HTTP_2 || media_type.is_some_and(|media_type| media_type.starts_with(b"application/grpc-web"))
+/// What a request is, as far as it says so.
+enum Spoken {
+    /// Plain gRPC, which is spoken over HTTP/2 only.
+    Plain,
+    /// gRPC-Web, or what that refuses.
+    Web,
+    /// No gRPC. A browser sends such a request for a page of any site, without asking whether that may call.
+    Other,
+}
+
+fn spoken<B>(request: &Request<B>) -> Spoken {
+    let media_type = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if request.version() != Version::HTTP_2 || media_type.starts_with(b"application/grpc-web") {
+        Spoken::Web
+    } else if media_type.starts_with(b"application/grpc") {
+        Spoken::Plain
+    } else {
+        Spoken::Other
+    }
+}
+
+fn unsupported() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
 }
 
 impl Service<Request<Body>> for Translated {
@@ -57,11 +78,13 @@ impl Service<Request<Body>> for Translated {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if is_from_browser(&request) {
-            let answer = self.web.call(request);
-            Either::Right(answer.map(|answer| answer.map(|answer| answer.map(Body::new))).boxed())
-        } else {
-            Either::Left(self.plain.call(request))
+        match spoken(&request) {
+            Spoken::Plain => Either::Left(self.plain.call(request)),
+            Spoken::Web => {
+                let answer = self.web.call(request);
+                Either::Right(answer.map(|answer| answer.map(|answer| answer.map(Body::new))).boxed())
+            }
+            Spoken::Other => Either::Right(ready(Ok(unsupported())).boxed()),
         }
     }
 }

@@ -3,8 +3,12 @@
 use crate::support::gateway::Gateway;
 use crate::support::messages::{earliest, hello};
 use crate::support::raw::{Raw, framed, path};
+use crate::support::soon;
 use cim_gateway::pb::{CimMessage, SendMessageRequest, SendMessageResponse};
+use http_body_util::Full;
 use prost::Message as _;
+use tonic::codegen::http::Request;
+use tower::ServiceExt as _;
 
 /// Head and body of the answer to an HTTP/1.1 request.
 async fn answer(gateway: &Gateway, head: &str, body: &[u8]) -> (String, Vec<u8>) {
@@ -80,6 +84,25 @@ async fn other_http_1_requests_are_refused() {
         let (head, _) = answer(&gateway, &request, b"").await;
         assert!(head.starts_with("http/1.1 4"), "{head}");
     }
+}
+
+/// A browser sends a POST for a page of any site, without asking the gateway first, as long as that says of its body what a form could.
+#[tokio::test]
+async fn what_any_page_can_send_is_no_call() {
+    let gateway = Gateway::start().await;
+    let client = gateway.client().await;
+    let forged = framed(&SendMessageRequest { message: Some(hello("forged")), delivery_wait: None }.encode_to_vec());
+    for content_type in [None, Some("text/plain"), Some("text/plain;application/grpc"), Some("application/x-www-form-urlencoded")]
+    {
+        let request = Request::post(format!("http://{}{}", gateway.grpc, path("SendMessage")));
+        let request =
+            content_type.into_iter().fold(request, |request, content_type| request.header("content-type", content_type));
+        let request = request.body(tonic::body::Body::new(Full::from(forged.clone()))).unwrap();
+        let answer = soon("an answer", client.channel.clone().oneshot(request)).await.unwrap();
+        assert_eq!(answer.status(), 415, "{content_type:?}");
+    }
+    client.send(hello("fence")).await;
+    assert_eq!(client.subscribe(earliest()).await.until("fence").await, ["CHANNEL_SESSION_STARTED"]);
 }
 
 async fn preflight(gateway: &Gateway, origin: &str) -> String {
