@@ -26,6 +26,10 @@ const LONGEST_ID: usize = 256;
 impl Report {
     /// Reads a delivery notification, bare or as a whole message. Anything else reports nothing: receivers answer what they like.
     pub(super) fn read(body: &[u8]) -> Self {
+        // Most receivers say no more than their status; what is wrong with nothing need not be worked out.
+        if body.is_empty() {
+            return Self::default();
+        }
         let Ok(answer) = Document::parse(body, DEPTH) else { return Self::default() };
         let answer = answer.root();
         let provider_id = answer.member("header").and_then(|header| header.member("providerMessageId")).and_then(Node::text);

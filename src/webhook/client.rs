@@ -29,6 +29,9 @@ const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("cim-gateway/",
 /// What HTTP/1.1 reads at a time; it takes no lower bound.
 const LEAST_HEAD: usize = 8 * 1024;
 
+/// Most headers that are added to those of the caller, here and where the request is sent.
+const HEADERS: usize = 8;
+
 /// Headers that say how the request is sent, which is the client's to say.
 const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::CONNECTION,
@@ -182,6 +185,7 @@ impl Client {
 
 fn request(post: Post<'_>) -> Request<Body> {
     let mut headers = post.headers;
+    headers.reserve(HEADERS);
     for name in OF_THE_CONNECTION {
         headers.remove(name);
     }
