@@ -230,7 +230,7 @@ impl Home {
         message: pb::CimMessage,
         submission: Submission,
     ) -> Result<Entry, Violations> {
-        let known = facts.session_facts(&self.session);
+        let (position, known) = facts.session_and_position(&self.session).unzip();
         if let Some(known) = &known {
             self.check(&known.session)?;
         }
@@ -241,6 +241,7 @@ impl Home {
         let opens = matches!(news, News::Started) || message::may_open(&message);
         let is_activity = (known.is_none() && opens) || message::is_of_customer(&message);
         let last_activity = last_activity(at.filter(|_| is_activity), known.as_ref());
+        let ranked_at = position.filter(|_| message::reports(&message)).map_or(0, |position| position.0);
         let session = match known {
             Some(SessionFacts { session: known, .. }) => {
                 Some(Session { conversation_id: self.conversation, customer_id: self.customer, ..Session::clone(&known) })
@@ -265,7 +266,7 @@ impl Home {
         });
         let own = sessions::is_notice(&message);
         let entry = sessions::entry(message, session, Some(submission).filter(|_| !own));
-        Ok(Entry { about: reported.about, earlier: reported.earlier, last_activity, ..entry })
+        Ok(Entry { about: reported.about, earlier: reported.earlier, last_activity, ranked_at, ..entry })
     }
 
     /// Fails if the session is of another customer's channel.
@@ -408,6 +409,24 @@ mod tests {
         let (memory, stored) = imported(&[said("m1", "AGENT", 0), elsewhere]);
         assert_eq!(stored[1].entry.session, None, "nobody knows it");
         assert_eq!(outcome(&memory, &stored[0]), (Some(DeliveryStatus::Read), 1));
+    }
+
+    #[test]
+    fn what_is_reported_leaves_its_session_where_it_stood() {
+        let on_mail = |id: &str, after: i64| {
+            let mut patch = said(id, "CUSTOMER", after);
+            patch["header"]["channelSessionId"] = "s2".into();
+            patch["header"]["channelData"] = json!({ "serviceIdentifier": "mail" });
+            patch
+        };
+        let lines = [said("m1", "AGENT", 0), on_mail("m2", 1), receipt("r1", 2, "m1", "READ")];
+        let (memory, stored) = imported(&lines);
+        assert_eq!(stored[2].entry.session, stored[0].entry.session);
+        let look = Box::new(|facts: &dyn Facts| {
+            assert_eq!(facts.session_of_conversation("c1").map(|session| session.id.clone()).as_deref(), Some("s2"));
+            Err(Violations::default())
+        });
+        memory.append(None, look).now_or_never().expect("memory never waits").expect_err("only looks");
     }
 
     /// When the customer of the session was last active, as every entry tells it: so long after the sample message.

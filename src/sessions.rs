@@ -73,11 +73,11 @@ pub fn route(
         false => customer(facts, &mut session, &sent, &sent_numbers),
     };
     fill(&mut message, &session, customer);
-    let last_activity = if opened || message::is_of_customer(&message) {
-        received_at
-    } else {
-        facts.session_facts(&session.id).map_or(received_at, |known| known.last_activity)
-    };
+    let is_activity = opened || message::is_of_customer(&message);
+    let known = if is_activity { None } else { facts.session_and_position(&session.id) };
+    let last_activity = known.as_ref().map_or(received_at, |(_, known)| known.last_activity);
+    // What is reported of a message says nothing of where its customer is by now.
+    let ranked_at = known.filter(|_| message::reports(&message)).map_or(0, |(position, _)| position.0);
     note_rerouting(&mut submission, sent, sent_numbers, &message);
 
     let mut frame = Vec::with_capacity(2);
@@ -91,7 +91,7 @@ pub fn route(
     }
     let ended = ends.then(|| notice(&message, &session, "CHANNEL_SESSION_ENDED", received_at));
     let entry = entry(message, Some(session), Some(submission));
-    frame.push(Entry { about: reported.about, earlier: reported.earlier, ..entry });
+    frame.push(Entry { about: reported.about, earlier: reported.earlier, ranked_at, ..entry });
     frame.extend(ended);
     frame.iter_mut().for_each(|entry| entry.last_activity = Some(last_activity));
     Ok(frame)
@@ -204,7 +204,8 @@ fn channel_conflicts(session: &Session, header: Option<&pb::Header>, conflicts: 
     }
 }
 
-/// `latest` is the session that is meant of the conversation's: of those that are active, if any are, the one with the latest entry.
+/// `latest` is the session that is meant of the conversation's: of those that are active, if any are, the one with the latest entry, but
+/// for reports.
 fn follow_conversation(
     known: Known<'_>,
     latest: &Arc<Session>,
@@ -455,10 +456,11 @@ pub(crate) fn by_gateway(message: &mut pb::CimMessage, body: pb::Body, at: Times
 }
 
 /// Brings what an entry of the gateway's repeats of an earlier message up to date: since then its session may have ended, and more may be
-/// known of its customer, who is not active by it.
+/// known of its customer, who is not active by it. The session stays where it is among those that could be meant: its customer may have
+/// gone on to another.
 pub(crate) fn bring_up_to_date(entry: &mut Entry, facts: &dyn Facts) {
     let Some(session) = &mut entry.session else { return };
-    let Some(SessionFacts { session: known, last_activity }) = facts.session_facts(&session.id) else {
+    let Some((position, SessionFacts { session: known, last_activity })) = facts.session_and_position(&session.id) else {
         // It went with all that told it.
         entry.session = None;
         return;
@@ -466,7 +468,7 @@ pub(crate) fn bring_up_to_date(entry: &mut Entry, facts: &dyn Facts) {
     if *session != *known {
         session.clone_from(&known);
     }
-    entry.last_activity = Some(last_activity);
+    (entry.last_activity, entry.ranked_at) = (Some(last_activity), position.0);
     let Some((message, customer)) = entry.message.as_deref_mut().zip(facts.customer(&known.customer_id)) else { return };
     let repeated = message.header.as_ref().and_then(|header| header.customer.as_ref());
     if repeated != Some(&customer.customer) || crate::store::customer_numbers(&message.exact_numbers) != customer.exact_numbers {

@@ -2,7 +2,7 @@
 
 use super::caller::Caller;
 use crate::pb::store::Session;
-use crate::store::{Common, CustomerFacts, Delivery, DeliveryId, Facts, Name, Named, SessionFacts};
+use crate::store::{Common, CustomerFacts, Delivery, DeliveryId, Facts, Name, Named, Position, SessionFacts};
 use std::sync::Arc;
 
 /// Most sessions of others in one conversation that are passed over: everybody else waits meanwhile.
@@ -22,8 +22,8 @@ impl Seen<'_> {
 }
 
 impl Facts for Seen<'_> {
-    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
-        self.facts.session_facts(id).filter(|known| self.sees(&known.session))
+    fn session_and_position(&self, id: &str) -> Option<(Position, SessionFacts)> {
+        self.facts.session_and_position(id).filter(|(_, known)| self.sees(&known.session))
     }
 
     fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {

@@ -22,7 +22,7 @@ impl Nothing {
 }
 
 impl Facts for Nothing {
-    fn session_facts(&self, _: &str) -> Option<SessionFacts> {
+    fn session_and_position(&self, _: &str) -> Option<(Position, SessionFacts)> {
         self.asked("session")
     }
 
@@ -105,6 +105,18 @@ impl World {
         let frame = self.frame(patch);
         assert_eq!(names(&frame), ["CHANNEL_SESSION_STARTED", "PLAIN"]);
         frame.into_iter().next_back().expect("there are two")
+    }
+
+    /// The frame of what the gateway says by itself about an earlier message.
+    fn say_about(&self, earlier: &Stored) -> Vec<Stored> {
+        let mut said = gist(earlier.entry.message.as_deref().expect("is a message"));
+        by_gateway(&mut said, pb::Body::default(), AT);
+        let mut late = Entry { message: Some(said.into()), session: earlier.entry.session.clone(), ..Entry::default() };
+        let stage = Box::new(|facts: &dyn Facts| {
+            bring_up_to_date(&mut late, facts);
+            Ok(vec![late])
+        });
+        self.memory.append(None, stage).now_or_never().expect("memory never waits").expect("is stored")
     }
 
     fn refused(&self, patch: Json) -> Vec<(String, Reason)> {
@@ -676,6 +688,44 @@ fn what_the_gateway_says_about_an_earlier_message_changes_nothing_of_what_is_kno
         world.memory.append(None, look).now_or_never().expect("memory never waits").expect_err("only looks");
         assert_eq!(after, before);
     }
+}
+
+#[test]
+fn an_agent_reaches_the_channel_that_the_customer_went_on_to_whatever_is_reported_of_the_one_before() {
+    let by_agent = || json!({ "header": { "sender": { "id": "a1", "type": "AGENT", "senderName": "Agent" } } });
+    for report in ["a receipt", "a deletion", "an outcome"] {
+        let world = World::new();
+        let left = world.open(and(json!({ "id": "m1" }), of_customer("c1")));
+        let went_on = world.open(and(on("web", "visitor"), of_customer("c1")));
+        assert_eq!(session(&went_on).conversation_id, session(&left).conversation_id);
+        let reported = || match report {
+            "a receipt" => world.frame(receipt("m1")),
+            "a deletion" => world.frame(deletion("m1")),
+            _ => world.say_about(&left),
+        };
+        for _ in 0..2 {
+            assert_eq!(session(&reported()[0]).id, session(&left).id);
+            let frame = world.frame(and(and(by_agent(), nowhere()), in_conversation(&session(&left).conversation_id)));
+            assert_eq!(session(&frame[0]).id, session(&went_on).id, "after {report}");
+        }
+        // Who is back on the former channel is there again.
+        world.send(json!({}));
+        let frame = world.frame(and(and(by_agent(), nowhere()), in_conversation(&session(&left).conversation_id)));
+        assert_eq!(session(&frame[0]).id, session(&left).id, "after {report}");
+    }
+}
+
+#[test]
+fn of_two_sessions_that_ended_at_once_the_later_one_is_meant_whatever_is_reported_of_the_other() {
+    let world = World::new();
+    let left = world.open(and(json!({ "id": "m1" }), of_customer("c1")));
+    let went_on = world.open(and(on("web", "visitor"), of_customer("c1")));
+    world.frame(end_chat());
+    world.frame(and(end_chat(), on("web", "visitor")));
+    world.frame(receipt("m1"));
+    world.say_about(&left);
+    let frame = world.frame(and(nowhere(), in_conversation(&session(&left).conversation_id)));
+    assert_eq!(SessionKey::of(session(&frame[0])), SessionKey::of(session(&went_on)));
 }
 
 #[test]

@@ -2,15 +2,19 @@
 
 use super::{
     Common, CustomerFacts, Delivery, DeliveryId, Facts, Name, Named, Position, Rank, SessionFacts, customer_numbers,
-    last_activity,
+    last_activity, ranked_at,
 };
 use crate::pb::store::{Entry, Session};
 use std::sync::Arc;
 
+/// No log gets so far: the frame comes after all that is below, and where that ends need not be known.
+const BEYOND: Position = Position(1 << 63);
+
 /// Facts for whatever is to be added to a frame, so that it sees what the frame tells already of sessions and customers, as if that
 /// had been appended before.
 ///
-/// What is in the frame has no place in the log yet: it goes by no name, and its deliveries are those of the log.
+/// What is in the frame has no place in the log yet: it goes by no name, and its deliveries are those of the log. A session that it
+/// ranks is said to be at 0.
 pub(crate) struct Ahead<'a> {
     below: &'a dyn Facts,
     frame: &'a [Entry],
@@ -28,6 +32,11 @@ impl<'a> Ahead<'a> {
         self.frame.iter().enumerate().rfind(|(_, entry)| tells(entry))
     }
 
+    /// The position by which the entry ranks its session that is at `at` in the frame: one beyond the log, unless it says an earlier one.
+    fn ranked_at(&self, at: usize) -> Position {
+        ranked_at(&self.frame[at], BEYOND.plus(at as u64))
+    }
+
     /// The sessions with something in common, as the latest entry of the frame has them that tells each, and where that is.
     fn told_with(&self, common: Common<'_>) -> impl Iterator<Item = (usize, &Session)> {
         let all = self.frame.iter().enumerate().filter_map(|(at, entry)| Some((at, entry.session.as_ref()?)));
@@ -37,21 +46,22 @@ impl<'a> Ahead<'a> {
 }
 
 impl Facts for Ahead<'_> {
-    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
-        let Some((_, entry)) = self.telling(id) else { return self.below.session_facts(id) };
-        Some(SessionFacts { session: Arc::new(entry.session.clone()?), last_activity: last_activity(entry) })
+    fn session_and_position(&self, id: &str) -> Option<(Position, SessionFacts)> {
+        let Some((_, entry)) = self.telling(id) else { return self.below.session_and_position(id) };
+        let facts = SessionFacts { session: Arc::new(entry.session.clone()?), last_activity: last_activity(entry) };
+        Some((Position(entry.ranked_at), facts))
     }
 
     fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {
-        // The frame comes after all that is below: the numbers need only tell that.
         let below = self.below.session_with(common, &|id| passed_over(id) || self.telling(id).is_some());
-        let below = below.map(|session| (Rank::of(&session, Position(0)), session));
         let told = self.told_with(common).filter(|(_, session)| !passed_over(&session.id));
-        let told = told.map(|(at, session)| (Rank::of(session, Position(at as u64 + 1)), session));
-        match told.max_by_key(|(rank, _)| *rank) {
-            Some((rank, session)) if below.as_ref().is_none_or(|(below, _)| *below < rank) => Some(Arc::new(session.clone())),
-            _ => below.map(|(_, session)| session),
-        }
+        let told = told.map(|(at, session)| (Rank::of(session, self.ranked_at(at)), session));
+        let Some((rank, session)) = told.max_by_key(|(rank, _)| *rank) else { return below };
+        let is_later = |below: &Arc<Session>| {
+            let position = self.below.session_and_position(&below.id).map_or(Position(0), |(position, _)| position);
+            Rank::of(below, position) > rank
+        };
+        below.filter(is_later).or_else(|| Some(Arc::new(session.clone())))
     }
 
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
@@ -154,6 +164,22 @@ mod tests {
         let key = SessionKey { service_identifier: "mail".into(), channel_customer_identifier: String::new() };
         let mail = ahead.latest_session(&key).expect("has ended");
         assert_eq!((ahead.session("mail").as_ref(), mail.ended_at.is_some()), (Some(&mail), true));
+    }
+
+    #[test]
+    fn what_only_reports_leaves_its_session_where_it_stands_below_and_in_the_frame() {
+        let below = known(&[telling("mail", None), telling("web", None)]);
+        let meant = |frame: &[Entry]| {
+            let session = Ahead::of(below.facts(), frame).session_of_conversation("conversation");
+            session.map(|session| session.id.clone()).expect("is known")
+        };
+        let reports = |channel: &str, ranked_at| Entry { ranked_at, ..telling(channel, None) };
+        assert_eq!(meant(&[reports("mail", 1)]), "web");
+        assert_eq!(meant(&[reports("web", 2), reports("mail", 1)]), "web");
+        assert_eq!(meant(&[reports("mail", 1), telling("mail", None)]), "mail");
+        assert_eq!(meant(&[telling("mail", None), reports("web", 2)]), "mail");
+        let position = |frame: &[Entry]| Ahead::of(below.facts(), frame).session_and_position("mail").map(|found| found.0.0);
+        assert_eq!([&[][..], &[reports("mail", 1)], &[telling("mail", None)]].map(position), [1, 1, 0].map(Some));
     }
 
     #[test]

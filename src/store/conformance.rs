@@ -57,6 +57,7 @@ macro_rules! conforms {
             a_time_leads_to_the_first_entry_at_or_after_it,
             times_of_acceptance_never_fall,
             facts_follow_from_the_log,
+            what_only_reports_leaves_its_session_where_it_stood,
             sessions_are_listed_as_the_log_tells_them,
             a_list_of_sessions_is_not_shifted_by_later_ones,
             deliveries_are_listed_in_the_order_of_their_planning,
@@ -488,6 +489,43 @@ pub(super) async fn facts_follow_from_the_log(store: Arc<dyn Store>) {
         let told = Model(&log).history(&conversation);
         assert_eq!(history(&*store, &conversation, None, usize::MAX).await.unwrap_or_default(), told);
     }
+}
+
+pub(super) async fn what_only_reports_leaves_its_session_where_it_stood(store: Arc<dyn Store>) {
+    let of = |channel: &str, ranked_at: u64| {
+        let session = Session {
+            id: channel.into(),
+            service_identifier: channel.into(),
+            channel_type: "type".into(),
+            customer_id: "one".into(),
+            ..session(channel, "c")
+        };
+        Entry { session: Some(session), ranked_at, ..said(&format!("on {channel}")) }
+    };
+    let key = SessionKey { service_identifier: "first".into(), channel_customer_identifier: String::new() };
+    let meant = async || {
+        look(&*store, |facts| {
+            let commons =
+                [Common::Conversation("c"), Common::Customer("one"), Common::Address { channel_type: "type", address: "" }];
+            let meant = commons.map(|common| facts.session_with(common, &|_| false).expect("is known").id.clone());
+            assert!(meant.iter().all(|id| *id == meant[0]), "{meant:?}");
+            assert_eq!(facts.latest_session(&key).expect("is known").id, "first");
+            let [first, second] = ["first", "second"].map(|id| facts.session_and_position(id).expect("is known").0.0);
+            (meant[0].clone(), first, second)
+        })
+        .await
+    };
+    let told = |meant: &str, first, second| (meant.to_owned(), first, second);
+    append(&*store, vec![of("first", 0), of("second", 0)]).await;
+    for _ in 0..20 {
+        append(&*store, vec![of("first", 1)]).await;
+        assert_eq!(meant().await, told("second", 1, 2));
+    }
+    let stored = append(&*store, vec![of("first", 0), of("second", 2)]).await;
+    let back = stored[0].position.0;
+    assert_eq!(meant().await, told("first", back, 2));
+    append(&*store, vec![of("second", 2), of("first", back)]).await;
+    assert_eq!(meant().await, told("first", back, 2));
 }
 
 pub(super) async fn sessions_are_listed_as_the_log_tells_them(store: Arc<dyn Store>) {

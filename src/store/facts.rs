@@ -59,10 +59,16 @@ pub(crate) fn last_activity(entry: &pb::store::Entry) -> Timestamp {
     entry.last_activity.or(entry.accepted_at).unwrap_or_default()
 }
 
+/// The position by which an entry at `position` ranks its session among those that could be meant.
+pub(super) fn ranked_at(entry: &pb::store::Entry, position: Position) -> Position {
+    if entry.ranked_at == 0 { position } else { Position(entry.ranked_at) }
+}
+
 /// What a stage may look up. Every answer follows from the entries that are kept, all that are staged before included.
 ///
 /// Where several sessions could be meant, an active one goes before any that has ended: of active ones the one with the latest
-/// entry, of ended ones the one that ended last.
+/// entry, of ended ones the one that ended last. What only reports on an earlier message does not count: it leaves its session where
+/// it stood, which it says by [`ranked_at`](pb::store::Entry::ranked_at).
 pub trait Facts {
     /// A session by its id, active or ended.
     fn session(&self, id: &str) -> Option<Arc<pb::store::Session>> {
@@ -70,7 +76,13 @@ pub trait Facts {
     }
 
     /// A session by its id, and when its customer was last active.
-    fn session_facts(&self, id: &str) -> Option<SessionFacts>;
+    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
+        Some(self.session_and_position(id)?.1)
+    }
+
+    /// The same, and the position by which it is ranked among those that could be meant; 0 where the entry that ranks it has no place in
+    /// the log yet.
+    fn session_and_position(&self, id: &str) -> Option<(Position, SessionFacts)>;
 
     /// The session that is meant among those with something in common, active or ended, those that `passed_over` names excepted.
     fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<pb::store::Session>>;
@@ -296,7 +308,7 @@ fn provider_names(entry: &pb::store::Entry) -> [Option<Name<'_>>; 2] {
 pub(super) struct Latest<T> {
     /// The fact.
     pub(super) fact: T,
-    /// The message that told it last: its place among others that could be meant.
+    /// The message that told it last: its place among others that could be meant. Of sessions reports do not count.
     pub(super) position: Position,
     /// The entry that tells it: a later one, if it was carried forward.
     pub(super) told: Position,
@@ -335,17 +347,17 @@ impl Ranked {
 pub(super) struct Rank {
     active: bool,
     ended_at: (i64, i32),
-    /// The session's latest message.
+    /// The session's latest message, but for reports.
     position: Position,
 }
 
 impl Rank {
-    /// The session's latest message.
+    /// The session's latest message, but for reports.
     pub(super) const fn position(&self) -> Position {
         self.position
     }
 
-    /// The rank of a session whose latest message is at `position`.
+    /// The rank of a session whose latest message, but for reports, is at `position`.
     pub(super) fn of(session: &pb::store::Session, position: Position) -> Self {
         let ended_at = session.ended_at.map_or((0, 0), |time| (time.seconds, time.nanos));
         Self { active: is_active(session), ended_at, position }
@@ -433,7 +445,8 @@ impl State {
             self.apply_carried(*position, carried);
         }
         let last_activity = last_activity(entry);
-        let session = entry.session.as_ref().map(|session| self.apply_session(*position, *position, session, last_activity));
+        let ranked_at = ranked_at(entry, *position);
+        let session = entry.session.as_ref().map(|session| self.apply_session(ranked_at, *position, session, last_activity));
         if let Some(session) = &session {
             self.apply_customer(*position, session, entry.message.as_deref());
         }
@@ -476,6 +489,9 @@ impl State {
             let (from, fact) = (known.rank(), known.fact.session.clone());
             (known.position, known.told, known.fact.last_activity) = (position, told, last_activity);
             let to = known.rank();
+            if to == from {
+                return fact;
+            }
             let (key, address) = (self.key_of(session), self.address_of(session));
             let conversation = self.conversations.get_mut(&session.conversation_id);
             let ranked = [
@@ -706,8 +722,8 @@ pub(crate) fn is_of_customer(pointer: &str) -> bool {
 }
 
 impl Facts for State {
-    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
-        self.sessions.get(id).map(|latest| latest.fact.clone())
+    fn session_and_position(&self, id: &str) -> Option<(Position, SessionFacts)> {
+        self.sessions.get(id).map(|latest| (latest.position, latest.fact.clone()))
     }
 
     fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<pb::store::Session>> {

@@ -57,7 +57,7 @@ pub use deliveries::{
     Deliveries, Delivery, DeliveryId, DeliveryName, Progress, Wanted, accepted_at, message_of, planned_at, take_message,
 };
 pub use facts::{Common, CustomerFacts, Facts, Name, Named, SessionFacts, SessionKey};
-use facts::{Rank, is_active};
+use facts::{Rank, is_active, ranked_at};
 pub(crate) use facts::{customer_numbers, is_of_customer, last_activity, told_names};
 pub use filter::Filter;
 pub(crate) use filter::{Whereabouts, is_internal};

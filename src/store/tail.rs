@@ -463,7 +463,8 @@ impl<'t> Layers<'t> {
             // What a later generation tells of a session is what counts.
             let found = state.meant(common, &|id| passed_over(id) || above.iter().any(|above| above.sessions().contains_key(id)));
             best = best.into_iter().chain(found).max_by_key(|(rank, _)| *rank);
-            // Nothing older goes before an active session with a later message. One that was carried forward has an older one.
+            // Nothing older goes before an active session with a later message. One that was carried forward, or only reported on, has an
+            // older one.
             if let Some((_, session)) = best.take_if(|(rank, session)| is_active(session) && rank.position() >= *first) {
                 return Some(session);
             }
@@ -476,9 +477,9 @@ impl<'t> Layers<'t> {
 }
 
 impl Facts for Layers<'_> {
-    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
-        let told = self.tail.generations().find_map(|state| state.session_facts(id));
-        told.or_else(|| self.look_up(|lookup| lookup.session(id)))
+    fn session_and_position(&self, id: &str) -> Option<(Position, SessionFacts)> {
+        let told = self.tail.generations().find_map(|state| state.session_and_position(id));
+        told.or_else(|| self.look_up(|lookup| lookup.session_and_position(id)))
     }
 
     fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {

@@ -6,11 +6,19 @@ use crate::store::told_names;
 /// The facts of a log by their definitions, each found by going through all of it.
 pub(in crate::store) struct Model<'l>(pub(in crate::store) &'l [Stored]);
 
+/// The entry that gives the session of this one its place among those that could be meant.
+fn rank(stored: &Stored) -> Position {
+    match stored.entry.ranked_at {
+        0 => stored.position,
+        earlier => Position(earlier),
+    }
+}
+
 impl Model<'_> {
-    /// The sessions told, each as it stands now and with its latest entry.
+    /// The sessions told, each as it stands now and with the entry by which it is ranked.
     pub(super) fn sessions(&self) -> Vec<(&Session, Position)> {
         let mut seen = HashSet::new();
-        let told = self.0.iter().rev().filter_map(|stored| Some((stored.entry.session.as_ref()?, stored.position)));
+        let told = self.0.iter().rev().filter_map(|stored| Some((stored.entry.session.as_ref()?, rank(stored))));
         told.filter(|(session, _)| seen.insert(session.id.as_str())).collect()
     }
 
@@ -52,6 +60,9 @@ impl Model<'_> {
     /// Compares with `facts` all that could be asked for in this log.
     pub(in crate::store) fn assert_agrees(&self, facts: &dyn Facts) {
         self.assert_agrees_on_sessions(facts);
+        for (session, position) in self.sessions() {
+            assert_eq!(facts.session_and_position(&session.id).map(|found| found.0), Some(position), "rank of {}", session.id);
+        }
         self.assert_agrees_on_names(facts);
         for id in self.planned() {
             // It may have been carried forward, with its message; and lanes have numbers of their own in each log.
@@ -129,11 +140,11 @@ impl Model<'_> {
 }
 
 impl Facts for Model<'_> {
-    fn session_facts(&self, id: &str) -> Option<SessionFacts> {
+    fn session_and_position(&self, id: &str) -> Option<(Position, SessionFacts)> {
         let told = |stored: &&Stored| stored.entry.session.as_ref().is_some_and(|session| session.id == id);
-        let entry = &self.0.iter().rev().find(told)?.entry;
-        let last_activity = entry.last_activity.or(entry.accepted_at)?;
-        Some(SessionFacts { session: Arc::new(entry.session.clone()?), last_activity })
+        let stored = self.0.iter().rev().find(told)?;
+        let last_activity = stored.entry.last_activity.or(stored.entry.accepted_at)?;
+        Some((rank(stored), SessionFacts { session: Arc::new(stored.entry.session.clone()?), last_activity }))
     }
 
     fn session_with(&self, common: Common<'_>, passed_over: &dyn Fn(&str) -> bool) -> Option<Arc<Session>> {

@@ -130,12 +130,7 @@ impl<'i> Lookup<'i> {
         self.connection.as_ref().expect("it is only taken when this is dropped")
     }
 
-    /// A session by its id.
-    pub(crate) fn session(&self, id: &str) -> Result<Option<SessionFacts>, IndexError> {
-        Ok(self.session_and_position(id)?.map(|(_, session)| session))
-    }
-
-    /// A session by its id, and its latest message.
+    /// A session by its id, and the position by which it is ranked.
     pub(crate) fn session_and_position(&self, id: &str) -> Result<Option<(Position, SessionFacts)>, IndexError> {
         let mut statement = self.connection().prepare_cached(&format!("SELECT {SESSION} FROM session WHERE id = ?1"))?;
         Ok(statement.query_row([id], session_facts).optional()?)

@@ -20,9 +20,9 @@ CREATE TABLE session (
     end_reason TEXT NOT NULL,
     -- When its customer was last active.
     last_activity INTEGER NOT NULL,
-    -- Its latest message.
+    -- Its latest message, but for reports on earlier ones: its place among the sessions that could be meant.
     position INTEGER NOT NULL,
-    -- The entry that tells it: a later one if it was carried forward.
+    -- The entry that tells it: a later one if that is a report, or if it was carried forward.
     told INTEGER NOT NULL,
     -- Hash of service_identifier and channel_customer_identifier.
     key_hash INTEGER NOT NULL,

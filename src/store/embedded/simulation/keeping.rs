@@ -111,7 +111,7 @@ impl Kept {
 
 fn assert_tells(facts: &dyn Facts, model: &Model<'_>, session: &Session) {
     let (id, key, customer) = (&session.id, SessionKey::of(session), &session.customer_id);
-    assert_eq!(facts.session_facts(id), model.session_facts(id), "session {id}");
+    assert_eq!(facts.session_and_position(id), model.session_and_position(id), "session {id}");
     assert_eq!(facts.latest_session(&key), model.latest_session(&key), "session of {key:?}");
     let conversation = &session.conversation_id;
     assert_eq!(facts.session_of_conversation(conversation), model.session_of_conversation(conversation), "{conversation}");
@@ -188,6 +188,58 @@ fn a_session_that_was_carried_forward_goes_before_none_with_a_later_message() {
     kept.world.open();
     let meant = kept.world.core().look(|facts| (facts.session("session of early"), facts.active_conversation("one")));
     assert!(meant.0.is_some() && meant.1.as_deref() == Some("late"), "{meant:?}");
+}
+
+/// Its latest entry is a report, and stays for longer than the one by which it is ranked.
+#[test]
+fn a_session_that_is_only_reported_on_stays_where_it_stood_although_what_put_it_there_goes() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut kept = Kept::new(random);
+    let on = |channel: &str, ranked_at: Position| {
+        let mut entry = belonging(channel, "c");
+        entry.session.get_or_insert_default().id = channel.into();
+        entry.session.get_or_insert_default().customer_id = "one".into();
+        vec![Entry { ranked_at: ranked_at.0, ..entry }]
+    };
+    let check = |kept: &Kept, when: &str| {
+        let meant = kept.world.core().look(|facts| {
+            let position = facts.session_and_position("left").map(|(position, _)| position);
+            (facts.session_of_conversation("c").map(|session| session.id.clone()), position)
+        });
+        assert_eq!(meant, (Some("went on".into()), Some(Position(1))), "{when}");
+    };
+    kept.append(on("left", Position(0)));
+    kept.append(on("went on", Position(0)));
+    while kept.world.core().segments.firsts().len() < 3 {
+        kept.append(vec![said(&format!("beside {}", kept.all.len()))]);
+    }
+    kept.append(on("left", Position(1)));
+    let reported = kept.world.witness.end();
+    check(&kept, "in the tail");
+    kept.grow();
+    check(&kept, "in the index");
+    kept.world.keep_house();
+    let oldest = kept.world.oldest();
+    assert!(oldest > Position(2) && oldest <= reported, "{oldest} is the oldest");
+    check(&kept, "once that has gone");
+    kept.world.close();
+    let live = dump(&kept.world.machine, oldest);
+    kept.world.machine.remove_index();
+    kept.world.open();
+    check(&kept, "in an index that is made again");
+    kept.world.close();
+    assert_eq!(dump(&kept.world.machine, oldest), live);
+    kept.world.open();
+    // Then the report goes, too.
+    while kept.world.oldest() <= reported {
+        kept.grow();
+        kept.world.keep_house();
+    }
+    check(&kept, "carried forward");
+    kept.world.kill();
+    kept.world.end(if random.coin() { End::Killed } else { End::PowerLoss }, random);
+    kept.world.recover(random);
+    check(&kept, "after a crash");
 }
 
 /// What is to be delivered, and of no use soon.
