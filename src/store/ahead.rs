@@ -102,7 +102,7 @@ mod tests {
         let mut life = Life::new();
         let (mut state, mut log) = (State::default(), Vec::new());
         while log.len() < 300 {
-            let frame = life.frame();
+            let frame = life.frame_on(state.facts());
             let stored = frame
                 .iter()
                 .enumerate()

@@ -11,18 +11,21 @@ pub(super) use model::Model;
 
 use super::random::Random;
 use super::{
-    AppendError, Common, CustomerFacts, Deliveries, Delivery, DeliveryId, Error, Facts, Frame, Name, Named, Page, Position,
-    Progress, SessionFacts, SessionFilter, SessionKey, SessionPage, Store, Stored, Wanted, customer_numbers, message_of,
+    Ahead, AppendError, Common, CustomerFacts, Deliveries, Delivery, DeliveryId, Error, Facts, Frame, Name, Named, Page,
+    Position, Progress, SessionFacts, SessionFilter, SessionKey, SessionPage, Store, Stored, Wanted, customer_numbers,
+    message_of,
 };
 use crate::pb;
 use crate::pb::body::Kind;
 use crate::pb::store::{DeliveryState, DeliveryStep, Endpoint, Entry, Session, Submission};
+use crate::receipts;
+use crate::sessions;
 use crate::violation::{Reason, Violations};
 use crate::wire;
 use futures::FutureExt as _;
 use futures::future::join_all;
 use prost::Message as _;
-use prost_types::Timestamp;
+use prost_types::{Timestamp, Value, value};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -476,8 +479,7 @@ pub(super) async fn a_span_covers_the_log(store: Arc<dyn Store>) {
 pub(super) async fn facts_follow_from_the_log(store: Arc<dyn Store>) {
     let mut life = Life::new();
     for _ in 0..120 {
-        let frame = life.frame();
-        life.learn(&append(&*store, frame).await);
+        live(&*store, &mut life).await;
         let log = log(&*store).await;
         if log.len().is_multiple_of(7) {
             look(&*store, |facts| Model(&log).assert_agrees(facts)).await;
@@ -531,7 +533,7 @@ pub(super) async fn what_only_reports_leaves_its_session_where_it_stood(store: A
 pub(super) async fn sessions_are_listed_as_the_log_tells_them(store: Arc<dyn Store>) {
     let mut life = Life::new();
     for round in 0..60 {
-        append(&*store, life.frame()).await;
+        live(&*store, &mut life).await;
         if round % 6 > 0 {
             continue;
         }
@@ -606,8 +608,7 @@ async fn listed_sessions(store: &dyn Store, filter: &SessionFilter, limit: usize
 pub(super) async fn deliveries_are_listed_in_the_order_of_their_planning(store: Arc<dyn Store>) {
     let mut life = Life::open_handed();
     for _ in 0..200 {
-        let frame = life.frame();
-        life.learn(&append(&*store, frame).await);
+        live(&*store, &mut life).await;
     }
     let log = log(&*store).await;
     let model = Model(&log);
@@ -828,6 +829,12 @@ pub(super) async fn append(store: &dyn Store, frame: Frame) -> Vec<Stored> {
     store.append(None, Box::new(|_| Ok(frame))).await.expect("can be appended")
 }
 
+/// Appends the next frame of a life, which learns of it.
+pub(super) async fn live(store: &dyn Store, life: &mut Life) {
+    let stored = store.append(None, Box::new(|facts| Ok(life.frame_on(facts)))).await;
+    life.learn(&stored.expect("can be appended"));
+}
+
 /// All that is kept.
 pub(super) async fn log(store: &dyn Store) -> Vec<Stored> {
     store.read(store.span().oldest.previous(), ALL).await.expect("can be read")
@@ -861,9 +868,8 @@ fn header(stored: &Stored) -> Option<&pb::Header> {
     stored.entry.message.as_ref()?.header.as_ref()
 }
 
-fn service_identifier(stored: &Stored) -> &str {
-    let channel = header(stored).and_then(|header| header.channel_data.as_ref());
-    channel.and_then(|channel| channel.service_identifier.as_deref()).unwrap_or_default()
+fn service_identifier(stored: &Stored) -> Option<&str> {
+    header(stored)?.channel_data.as_ref()?.service_identifier.as_deref()
 }
 
 fn provider_id(stored: &Stored) -> Option<&str> {

@@ -748,7 +748,7 @@ impl Facts for State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conformance::Life;
+    use super::super::conformance::{Life, Model};
     use super::*;
 
     #[test]
@@ -771,15 +771,26 @@ mod tests {
 
     /// So many entries of a life, or a few more.
     fn lived(entries: usize) -> Vec<Stored> {
-        let mut life = Life::new();
-        let mut log = Vec::new();
+        let (mut life, mut state, mut log) = (Life::new(), State::default(), Vec::new());
         while log.len() < entries {
-            for entry in life.frame() {
+            let begins = log.len();
+            for entry in life.frame_on(state.facts()) {
                 log.push(Stored { position: Position(log.len() as u64 + 1), entry: Arc::new(entry) });
-                life.learn(&log[log.len() - 1..]);
             }
+            log[begins..].iter().for_each(|stored| state.apply(stored));
+            life.learn(&log[begins..]);
         }
         log
+    }
+
+    #[test]
+    fn what_only_reports_changes_nothing_that_is_known_of_sessions_and_customers() {
+        let log = lived(300);
+        let reports: Vec<_> = (0..log.len()).filter(|at| log[*at].entry.ranked_at > 0).collect();
+        assert!(reports.len() > 10, "{} reports are too few to tell anything", reports.len());
+        for at in reports {
+            Model(&log[..at]).assert_agrees_on_sessions(&Model(&log[..=at]));
+        }
     }
 
     #[test]

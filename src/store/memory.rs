@@ -310,7 +310,7 @@ impl Registry for Memory {
 mod tests {
     use super::*;
     use crate::store::bookmarks::conformance;
-    use crate::store::conformance::{Life, Model, append, belonging, conforms, log, look, said};
+    use crate::store::conformance::{Life, Model, append, belonging, conforms, live, log, look, said};
     use crate::store::registry::conformance::registers;
 
     #[tokio::test]
@@ -350,8 +350,7 @@ mod tests {
             let memory = Memory::new(entries * (ENTRY_OVERHEAD + 500));
             let mut life = Life::new();
             for i in 0..300 {
-                let frame = life.frame();
-                life.learn(&append(&memory, frame).await);
+                live(&memory, &mut life).await;
                 if i % 7 == 0 {
                     let kept = log(&memory).await;
                     look(&memory, |facts| Model(&kept).assert_agrees(facts)).await;
@@ -365,8 +364,7 @@ mod tests {
         let memory = Memory::new(64 << 20);
         let mut life = Life::new();
         for _ in 0..100 {
-            let frame = life.frame();
-            life.learn(&append(&memory, frame).await);
+            live(&memory, &mut life).await;
         }
         let mut log = memory.log();
         log.trim(0, 0);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pb::store::{DeliveryState, Endpoint, Entry};
-use crate::store::conformance::{Life, Model, append, belonging, history, log as read, look, planning};
+use crate::store::conformance::{Life, Model, append, belonging, history, live, log as read, look, planning};
 use crate::store::embedded::{self, Embedded};
 use crate::store::index::Index;
 use crate::store::random::Random;
@@ -39,7 +39,7 @@ async fn lived(frames: usize) -> (TempDir, Vec<Stored>) {
     let store = open(&folder);
     let mut life = Life::new();
     for _ in 0..frames {
-        append(&store, life.frame()).await;
+        live(&store, &mut life).await;
     }
     let stored = read(&store).await;
     close(store);
@@ -300,7 +300,7 @@ async fn the_index_of_a_log_that_has_let_go_of_old_entries_is_made_again() {
     let store = embedded::open(folder.path(), Options { max_bytes: 32 << 10, ..options() }, &|_| {}).expect("can be opened");
     let mut life = Life::new();
     while store.span().oldest < Position(100) {
-        append(&store, life.frame()).await;
+        live(&store, &mut life).await;
     }
     close(store);
     let last = embedded::reindex(folder.path(), options(), &|_| {}).expect("can be made");
@@ -340,7 +340,7 @@ async fn a_backup_has_what_was_acknowledged_and_cursors_of_what_came_later_are_u
     let store = open(&folder);
     let mut life = Life::new();
     for _ in 0..60 {
-        append(&store, life.frame()).await;
+        live(&store, &mut life).await;
     }
     store.put_channel(&channel("1", "shop")).await.expect("can be put");
     let backed_up = read(&store).await;
@@ -421,7 +421,7 @@ async fn backups_are_whole_while_the_store_is_written_and_old_files_go() {
             let mut life = Life::new();
             // Until retention has let go of much.
             while store.span().oldest < Position(400) {
-                append(&store, life.frame()).await;
+                live(&store, &mut life).await;
             }
         }
     });

@@ -11,13 +11,18 @@ pub(in crate::store) struct Life {
     used: HashSet<String>,
     /// How many more deliveries may be planned: those that are not settled are never let go of.
     open: usize,
-    /// Deliveries that are known to have been planned.
-    planned: Vec<DeliveryId>,
+    /// Deliveries that are known to have been planned, each with the entry that plans it.
+    planned: Vec<(DeliveryId, Stored)>,
     /// Those of them that were given up: none is open again.
     dead: HashSet<DeliveryId>,
     /// How many entries there are.
     stored: usize,
+    /// Messages of sessions that something can be reported of.
+    said: Vec<Stored>,
 }
+
+/// Most messages that are remembered to report on.
+const REPORTED_ON: usize = 12;
 
 impl Life {
     pub(in crate::store) fn new() -> Self {
@@ -31,15 +36,15 @@ impl Life {
 
     /// The life that these random numbers bring.
     pub(in crate::store) fn of(random: Random) -> Self {
-        let (sessions, used, planned, dead) = Default::default();
-        Self { random, clock: 0, messages: 0, sessions, used, open: 6, planned, dead, stored: 0 }
+        let (sessions, used, planned, dead, said) = Default::default();
+        Self { random, clock: 0, messages: 0, sessions, used, open: 6, planned, dead, stored: 0, said }
     }
 
     fn one_of(&mut self, prefix: &str, count: usize) -> String {
         format!("{prefix}{}", self.random.below(count))
     }
 
-    /// The next frame, of one to three entries.
+    /// The next frame, of one to three entries, of those who know nothing of what became of others.
     pub(in crate::store) fn frame(&mut self) -> Frame {
         let entries = 0..1 + self.random.below(3);
         entries
@@ -50,6 +55,64 @@ impl Life {
             .collect()
     }
 
+    /// The next frame, in which outcomes and receipts are told as well, by what `facts` tell when it is staged.
+    pub(in crate::store) fn frame_on(&mut self, facts: &dyn Facts) -> Frame {
+        let mut frame = Frame::new();
+        for _ in 0..1 + self.random.below(3) {
+            let report = match self.random.below(5) {
+                0 => self.outcome(&Ahead::of(facts, &frame)),
+                1 => self.receipt(&Ahead::of(facts, &frame)),
+                _ => None,
+            };
+            frame.push(report.unwrap_or_else(|| {
+                let entry = self.timed();
+                self.with_deliveries(entry)
+            }));
+        }
+        frame
+    }
+
+    /// What the gateway tells once it has delivered a message, or has tried to: as whoever writes outcomes down.
+    fn outcome(&mut self, facts: &dyn Facts) -> Option<Entry> {
+        let index = self.random.below(self.planned.len().max(1));
+        let (id, stored) = self.planned.get(index).cloned()?;
+        if !facts.is_open(id) {
+            return None;
+        }
+        let state = [DeliveryState::Failed, DeliveryState::Delivered][self.random.below(2)];
+        let delivery_steps = vec![self.step_of(index, state)];
+        Some(Entry { delivery_steps, ..self.report(&stored, facts) })
+    }
+
+    /// What a connector tells of a message later.
+    fn receipt(&mut self, facts: &dyn Facts) -> Option<Entry> {
+        let stored = self.said.get(self.random.below(self.said.len().max(1))).cloned()?;
+        Some(Entry { submission: Some(Box::default()), ..self.report(&stored, facts) })
+    }
+
+    /// A delivery notification about a message.
+    fn report(&mut self, about: &Stored, facts: &dyn Facts) -> Entry {
+        self.messages += 1;
+        let mut message = message_of(&about.entry).map(sessions::gist).unwrap_or_default();
+        let body = pb::DeliveryNotificationBody { message_id: Some(about.id().into()), ..Default::default() };
+        let body = pb::Body { kind: Some(Kind::DeliveryNotification(body)), ..pb::Body::default() };
+        sessions::by_gateway(&mut message, body, Timestamp { seconds: self.clock, nanos: 0 });
+        message.id = Some(format!("message {}", self.messages));
+        let (message, session) = (Some(message.into()), about.entry.session.clone());
+        let mut entry = Entry { message, session, about: about.position.0, ..Entry::default() };
+        if self.random.below(3) == 0 {
+            entry = on_channel(entry, Some(&self.one_of("provided ", 5)));
+        }
+        sessions::bring_up_to_date(&mut entry, facts);
+        let customer = entry.session.as_ref().and_then(|session| facts.customer(&session.customer_id));
+        if customer.is_none() {
+            // Every message of a gateway's tells its customer, and not every one of this life does.
+            entry.message.get_or_insert_default().header.get_or_insert_default().customer = None;
+        }
+        receipts::hold_earlier(&mut entry, facts);
+        entry
+    }
+
     /// The next entry, which says when the customer of its session was last active.
     fn timed(&mut self) -> Entry {
         let last_activity = Timestamp { seconds: self.clock - self.random.below(3) as i64, nanos: 0 };
@@ -58,10 +121,26 @@ impl Life {
         Entry { last_activity, ..entry }
     }
 
-    /// Takes notice of what a frame has become: what was planned may be settled later.
+    /// Takes notice of what a frame has become: what was planned may be settled later, and what was said reported on.
     pub(in crate::store) fn learn(&mut self, stored: &[Stored]) {
-        self.planned.extend(Model(stored).planned());
+        if let Some(first) = stored.first() {
+            self.forget_after(first.position.previous());
+        }
+        for id in Model(stored).planned() {
+            let planned = stored.iter().find(|stored| stored.position == id.planned_at);
+            self.planned.extend(planned.map(|stored| (id, stored.clone())));
+        }
+        let is_said = |stored: &&Stored| stored.entry.session.is_some() && !stored.entry.ephemeral;
+        self.said.extend(stored.iter().filter(is_said).cloned());
+        self.said.drain(..self.said.len().saturating_sub(REPORTED_ON));
         self.stored = stored.last().map_or(self.stored, |last| last.position.0 as usize);
+    }
+
+    /// What came after `end` was lost.
+    pub(in crate::store) fn forget_after(&mut self, end: Position) {
+        self.planned.retain(|(_, planned)| planned.position <= end);
+        self.said.retain(|said| said.position <= end);
+        self.stored = self.stored.min(end.0 as usize);
     }
 
     fn with_deliveries(&mut self, mut entry: Entry) -> Entry {
@@ -76,24 +155,33 @@ impl Life {
         if !self.planned.is_empty() && self.random.below(3) == 0 {
             let index = self.random.below(self.planned.len());
             let states = [DeliveryState::Pending, DeliveryState::Parked, DeliveryState::Failed, DeliveryState::Delivered];
-            let id = self.planned[index];
             let state = match states[self.random.below(states.len())] {
-                DeliveryState::Pending | DeliveryState::Parked if self.dead.contains(&id) => DeliveryState::Failed,
+                DeliveryState::Pending | DeliveryState::Parked if self.dead.contains(&self.planned[index].0) => {
+                    DeliveryState::Failed
+                }
                 state => state,
             };
-            if state == DeliveryState::Failed {
-                self.dead.insert(id);
+            let mut step = self.step_of(index, state);
+            if self.random.below(2) == 0 {
+                step.provider_message_id = self.one_of("provided ", 5);
             }
-            if state == DeliveryState::Delivered {
-                self.open = self.open.saturating_add(1);
-                self.planned.swap_remove(index);
-            }
-            let due = Timestamp { seconds: self.clock, nanos: 0 };
-            let attempts = self.messages as u32;
-            let provider_message_id = if self.random.below(2) == 0 { self.one_of("provided ", 5) } else { String::new() };
-            entry.delivery_steps.push(DeliveryStep { attempts, due: Some(due), provider_message_id, ..step(id, state) });
+            entry.delivery_steps.push(step);
         }
         entry
+    }
+
+    /// A step of a delivery that was planned.
+    fn step_of(&mut self, index: usize, state: DeliveryState) -> DeliveryStep {
+        let id = self.planned[index].0;
+        if state == DeliveryState::Failed {
+            self.dead.insert(id);
+        }
+        if state == DeliveryState::Delivered {
+            self.open = self.open.saturating_add(1);
+            self.planned.swap_remove(index);
+        }
+        let due = Timestamp { seconds: self.clock, nanos: 0 };
+        DeliveryStep { attempts: self.messages as u32, due: Some(due), ..step(id, state) }
     }
 
     fn entry(&mut self) -> Entry {
@@ -164,9 +252,13 @@ impl Life {
         };
         let message = entry.message.get_or_insert_default();
         if session.is_some() && self.random.below(4) > 0 {
-            let customer = pb::Customer { first_name: Some(self.one_of("name ", 3)), ..pb::Customer::default() };
-            message.header = Some(pb::Header { customer: Some(customer), ..pb::Header::default() });
+            let mut customer = pb::Customer { first_name: Some(self.one_of("name ", 3)), ..pb::Customer::default() };
             let score = ["/header/customer/score", "/body/score"][self.random.below(2)];
+            if score.starts_with("/header") {
+                let number = Value { kind: Some(value::Kind::NumberValue(9_007_199_254_740_992.0)) };
+                customer.extra_fields.get_or_insert_default().fields.insert("score".into(), number);
+            }
+            message.header = Some(pb::Header { customer: Some(customer), ..pb::Header::default() });
             message.exact_numbers = wire::Exact::from([(score.to_owned(), "9007199254740993".to_owned())]);
         }
         self.with_names(Entry { session, ..entry })

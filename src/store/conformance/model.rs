@@ -126,7 +126,8 @@ impl Model<'_> {
         for stored in self.0 {
             messages.extend([stored.id(), stored.claimed_id()]);
             let ids = [provider_id(stored), reported_id(stored)].into_iter().flatten();
-            provider_ids.extend(ids.map(|id| Name::Provider { service_identifier: service_identifier(stored), id }));
+            let service_identifier = service_identifier(stored).unwrap_or_default();
+            provider_ids.extend(ids.map(|id| Name::Provider { service_identifier, id }));
             provider_ids.extend(told_names(&stored.entry));
         }
         let on_channels = messages.iter().flat_map(|id| {
@@ -190,7 +191,7 @@ impl Facts for Model<'_> {
             Name::Provider { service_identifier: service, id } => {
                 let own = provider_id(stored) == Some(id) && reported_id(stored) != Some(id);
                 let guessed = reported_id(stored) == Some(id) && stored.entry.about == 0;
-                service_identifier(stored) == service && (own || guessed)
+                service_identifier(stored) == Some(service) && (own || guessed)
             }
         };
         let told = |stored: &&Stored| match name {

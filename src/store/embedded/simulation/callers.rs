@@ -4,7 +4,8 @@ use crate::pb;
 use crate::pb::store::Entry;
 use crate::store::conformance::Life;
 use crate::store::random::Random;
-use crate::store::{Filter, Frame};
+use crate::store::{Facts, Filter, Frame, Position, Stored};
+use std::sync::Arc;
 
 /// Contents that are sent under one id.
 const CONTENTS: usize = 3;
@@ -26,10 +27,23 @@ impl Callers {
         Self { life: Life::of(fork()), random: fork() }
     }
 
-    /// The next frame.
+    /// The next frame of callers who know nothing of what became of the others.
     pub(super) fn frame(&mut self) -> Frame {
         let frame = self.life.frame();
         frame.into_iter().map(|entry| self.addressed(entry)).collect()
+    }
+
+    /// The next frame, with outcomes and receipts, by what `facts` tell when it is staged, after the entry at `end`.
+    pub(super) fn frame_on(&mut self, facts: &dyn Facts, end: Position) -> Frame {
+        self.life.forget_after(end);
+        let frame = self.life.frame_on(facts);
+        frame.into_iter().map(|entry| self.addressed(entry)).collect()
+    }
+
+    /// Takes notice of a frame whose first entry is at `first`.
+    pub(super) fn learn(&mut self, first: Position, frame: &[Entry]) {
+        let stored = |(i, entry): (u64, &Entry)| Stored { position: first.plus(i), entry: Arc::new(entry.clone()) };
+        self.life.learn(&(0..).zip(frame).map(stored).collect::<Vec<_>>());
     }
 
     fn addressed(&mut self, mut entry: Entry) -> Entry {
@@ -40,8 +54,8 @@ impl Callers {
         header.channel_session_id = Some(session.id);
         header.sender.get_or_insert_default().set_type(SENDERS[self.random.below(SENDERS.len())]);
         let length = if self.random.below(8) == 0 { 1_500 } else { self.random.below(60) };
-        let body = pb::Body { markdown_text: Some("x".repeat(length)), ..pb::Body::default() };
-        entry.message.get_or_insert_default().body = Some(body);
+        let body = entry.message.get_or_insert_default().body.get_or_insert_default();
+        body.markdown_text = Some("x".repeat(length));
         entry.audiences = vec![AUDIENCES[self.random.below(AUDIENCES.len())].into()];
         if let Some(submission) = &mut entry.submission {
             submission.fingerprint = vec![1, self.random.below(CONTENTS) as u8, 0, 0, 0];

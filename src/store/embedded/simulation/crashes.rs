@@ -16,7 +16,7 @@ pub(super) fn live(world: &mut World, random: &mut Random) {
     let mut callers = Callers::new(random);
     for hour in 0..22 {
         for _ in 0..1 + hour % 3 {
-            let _refused = world.stage(None, callers.frame());
+            let _refused = world.stage_next(&mut callers);
             if hour % 2 == 0 {
                 world.write_next();
             }

@@ -100,7 +100,7 @@ fn a_full_disk_takes_back_what_it_refuses_and_goes_on_with_room() {
         world.machine.disk.limit(free);
         while *world.core().health.borrow() == Health::Serving {
             for _ in 0..1 + random.below(4) {
-                if let Err(error) = world.stage(None, callers.frame()) {
+                if let Err(error) = world.stage_next(&mut callers) {
                     assert!(matches!(error, Error::Full { .. }), "{error}");
                 }
             }

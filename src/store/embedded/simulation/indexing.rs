@@ -50,7 +50,7 @@ fn an_index_that_is_behind_takes_in_what_it_lacks() {
     let mut callers = Callers::new(random);
     let mut indexes = Vec::new();
     for _ in 0..12 {
-        world.append(callers.frame());
+        world.append_next(&mut callers);
         if random.coin() {
             world.seal();
         }
@@ -124,7 +124,7 @@ fn a_store_whose_ids_are_damaged_makes_its_index_again() {
     let mut world = World::new(Options { generation_entries: 2, ..small() });
     let mut callers = Callers::new(random);
     for _ in 0..40 {
-        world.append(callers.frame());
+        world.append_next(&mut callers);
         world.index_all();
     }
     world.close();
@@ -265,7 +265,7 @@ fn facts_are_the_same_while_runs_are_merged() {
     let mut callers = Callers::new(random);
     let mut merges = 0;
     for _ in 0..40 {
-        world.append(callers.frame());
+        world.append_next(&mut callers);
         world.index_all();
         while world.core().merge_next() {
             merges += 1;

@@ -47,7 +47,8 @@ impl Kept {
 
     /// A frame in which each message tells its customer, as the gateway has it.
     fn frame(&mut self) -> Frame {
-        let mut frame = self.callers.frame();
+        let end = self.world.core().tail.lock().end;
+        let mut frame = self.world.core().look(|facts| self.callers.frame_on(facts, end));
         for entry in frame.iter_mut().filter(|entry| entry.session.is_some()) {
             let customer = || pb::Customer { first_name: Some("unnamed".into()), ..pb::Customer::default() };
             entry.message.get_or_insert_default().header.get_or_insert_default().customer.get_or_insert_with(customer);
@@ -63,6 +64,8 @@ impl Kept {
         };
         while !full(&self.world) {
             let frame = self.frame();
+            let first = self.world.core().tail.lock().end.next();
+            self.callers.learn(first, &frame);
             self.append(frame);
         }
         self.world.index_all();
@@ -136,6 +139,10 @@ fn sessions_that_go_on_outlive_their_messages_in_their_order() {
         kept.world.recover(random);
         kept.check();
     }
+    let is_outcome = |stored: &&Stored| stored.entry.ranked_at > 0 && !stored.entry.delivery_steps.is_empty();
+    let is_receipt = |stored: &&Stored| stored.entry.ranked_at > 0 && stored.entry.submission.is_some();
+    let [outcomes, receipts] = [kept.all.iter().filter(is_outcome).count(), kept.all.iter().filter(is_receipt).count()];
+    assert!(outcomes > 3 && receipts > 3, "{outcomes} outcomes and {receipts} receipts are too few to tell anything");
     let oldest = kept.world.oldest();
     kept.world.close();
     let live = dump(&kept.world.machine, oldest);

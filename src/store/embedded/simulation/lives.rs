@@ -115,10 +115,9 @@ impl Life {
     }
 
     fn stage(&mut self) {
-        let frame = self.callers.frame();
         let health = self.world.core().health.borrow().clone();
-        match self.world.stage(None, frame.clone()) {
-            Ok(()) => {
+        match self.world.stage_next(&mut self.callers) {
+            Ok((_, frame)) => {
                 self.in_memory(frame);
             }
             Err(error) => assert_ne!(*self.world.core().health.borrow(), Health::Serving, "{error}, and it was {health:?}"),

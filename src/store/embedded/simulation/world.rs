@@ -2,6 +2,7 @@
 
 use super::super::core::Core;
 use super::super::options::Options;
+use super::callers::Callers;
 use super::machine::{Machine, Snapshot};
 use super::witness::Witness;
 use crate::store::conformance::Model;
@@ -60,14 +61,35 @@ impl World {
 
     // What is done with a store
 
-    /// Stages a frame, if the store takes it. Makes room for it before, if there is none.
-    pub(super) fn stage(&mut self, claim: Option<Claim>, frame: Frame) -> Result<(), Error> {
+    /// Stages the next frame of callers, made of what the store tells, if it takes it; which, and where its first entry is.
+    pub(super) fn stage_next(&mut self, callers: &mut Callers) -> Result<(Position, Frame), Error> {
+        // What is told must not change any more until it is staged.
+        self.make_room();
+        let end = self.core().tail.lock().end;
+        let frame = self.core().look(|facts| callers.frame_on(facts, end));
+        let first = self.stage(None, frame.clone())?;
+        callers.learn(first, &frame);
+        Ok((first, frame))
+    }
+
+    /// As [`Self::append`], the next frame of callers.
+    pub(super) fn append_next(&mut self, callers: &mut Callers) {
+        self.stage_next(callers).expect("is accepted");
+        self.write_staged();
+    }
+
+    fn make_room(&mut self) {
         while !self.core().tail.lock().has_room() && !self.has_failed() {
             let wrote = self.write_next();
             if !self.core().index_next() && !wrote {
                 break;
             }
         }
+    }
+
+    /// Stages a frame, if the store takes it, and tells where its first entry is. Makes room for it before, if there is none.
+    pub(super) fn stage(&mut self, claim: Option<Claim>, frame: Frame) -> Result<Position, Error> {
+        self.make_room();
         let first = self.core().tail.lock().end.next();
         let staged = {
             let frame = frame.clone();
@@ -77,7 +99,7 @@ impl World {
             Ok(staged) => {
                 self.witness.staged(first, frame);
                 self.waiting.push((first, staged));
-                Ok(())
+                Ok(first)
             }
             Err(AppendError::Store(error)) => Err(error),
             Err(AppendError::Refused(violations)) => panic!("nobody refused: {violations:?}"),
@@ -126,6 +148,10 @@ impl World {
     /// Takes a frame in and has it acknowledged.
     pub(super) fn append(&mut self, frame: Frame) {
         self.stage(None, frame).expect("is accepted");
+        self.write_staged();
+    }
+
+    fn write_staged(&mut self) {
         self.write_all();
         assert!(self.waiting.is_empty() && !self.has_failed(), "the frame was not written");
     }
