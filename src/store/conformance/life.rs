@@ -30,7 +30,7 @@ impl Life {
     }
 
     /// One that leaves as many deliveries open as it likes.
-    pub(super) fn open_handed() -> Self {
+    pub(in crate::store) fn open_handed() -> Self {
         Self { open: usize::MAX, ..Self::new() }
     }
 
@@ -74,11 +74,9 @@ impl Life {
 
     /// What the gateway tells once it has delivered a message, or has tried to: as whoever writes outcomes down.
     fn outcome(&mut self, facts: &dyn Facts) -> Option<Entry> {
-        let index = self.random.below(self.planned.len().max(1));
-        let (id, stored) = self.planned.get(index).cloned()?;
-        if !facts.is_open(id) {
-            return None;
-        }
+        let open: Vec<_> = (0..self.planned.len()).filter(|index| facts.is_open(self.planned[*index].0)).collect();
+        let index = *open.get(self.random.below(open.len().max(1)))?;
+        let stored = self.planned[index].1.clone();
         let state = [DeliveryState::Failed, DeliveryState::Delivered][self.random.below(2)];
         let delivery_steps = vec![self.step_of(index, state)];
         Some(Entry { delivery_steps, ..self.report(&stored, facts) })

@@ -139,10 +139,6 @@ fn sessions_that_go_on_outlive_their_messages_in_their_order() {
         kept.world.recover(random);
         kept.check();
     }
-    let is_outcome = |stored: &&Stored| stored.entry.ranked_at > 0 && !stored.entry.delivery_steps.is_empty();
-    let is_receipt = |stored: &&Stored| stored.entry.ranked_at > 0 && stored.entry.submission.is_some();
-    let [outcomes, receipts] = [kept.all.iter().filter(is_outcome).count(), kept.all.iter().filter(is_receipt).count()];
-    assert!(outcomes > 3 && receipts > 3, "{outcomes} outcomes and {receipts} receipts are too few to tell anything");
     let oldest = kept.world.oldest();
     kept.world.close();
     let live = dump(&kept.world.machine, oldest);
