@@ -25,6 +25,10 @@ pub(crate) struct Reported {
 /// Finds what a notification reports on: by the id of a message, or by the id that the provider of the channel has for it. Of any other
 /// message it is nothing.
 pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported {
+    // Most messages are none: nothing is looked up for them while others wait.
+    if !message::reports(message) {
+        return Reported::default();
+    }
     let header = message.header.as_ref();
     let provider_id = header.and_then(|header| header.provider_message_id.as_deref()).filter(|id| !id.is_empty());
     let session = header.and_then(|header| header.channel_session_id.as_deref()).and_then(|id| facts.session(id));

@@ -20,7 +20,7 @@ use crate::customers;
 use crate::message;
 use crate::pb;
 use crate::pb::body::Kind;
-use crate::pb::store::{Entry, Routing, Session, Submission};
+use crate::pb::store::{Carried, Entry, Routing, Session, Submission};
 use crate::pb::{Audience, SenderType, SessionEndReason};
 use crate::receipts;
 use crate::store::{CustomerFacts, Facts, Frame, SessionFacts, SessionKey, is_of_customer};
@@ -469,7 +469,15 @@ pub(crate) fn bring_up_to_date(entry: &mut Entry, facts: &dyn Facts) {
         session.clone_from(&known);
     }
     (entry.last_activity, entry.ranked_at) = (Some(last_activity), position.0);
-    let Some((message, customer)) = entry.message.as_deref_mut().zip(facts.customer(&known.customer_id)) else { return };
+    let customer = facts.customer(&known.customer_id);
+    let Some(message) = entry.message.as_deref_mut() else {
+        // Whatever tells a session tells its customer, too: else the log would let go of the customer first.
+        let (session, customer) = (Some(Session::clone(&known)), customer.map(|customer| customer.to_pb()));
+        let carried = Carried { session, position: position.0, customer, last_activity: Some(last_activity), delivery: None };
+        entry.carried = Some(carried.into());
+        return;
+    };
+    let Some(customer) = customer else { return };
     let repeated = message.header.as_ref().and_then(|header| header.customer.as_ref());
     if repeated != Some(&customer.customer) || crate::store::customer_numbers(&message.exact_numbers) != customer.exact_numbers {
         message.exact_numbers.retain(|pointer, _| !is_of_customer(pointer));

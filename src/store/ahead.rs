@@ -14,7 +14,7 @@ const BEYOND: Position = Position(1 << 63);
 /// had been appended before.
 ///
 /// What is in the frame has no place in the log yet: it goes by no name, and its deliveries are those of the log. A session that it
-/// ranks is said to be at 0.
+/// ranks is said to be at 0, so that a report behind it, in the same frame, ranks it where that report is.
 pub(crate) struct Ahead<'a> {
     below: &'a dyn Facts,
     frame: &'a [Entry],

@@ -44,6 +44,18 @@ pub struct CustomerFacts {
     pub exact_numbers: Exact,
 }
 
+impl CustomerFacts {
+    /// As they stand in the log and in the index.
+    pub(crate) fn to_pb(&self) -> pb::store::CustomerFacts {
+        pb::store::CustomerFacts { customer: Some(self.customer.clone()), exact_numbers: self.exact_numbers.clone() }
+    }
+
+    /// As the log and the index have them.
+    pub(super) fn from_pb(facts: pb::store::CustomerFacts) -> Self {
+        Self { customer: facts.customer.unwrap_or_default(), exact_numbers: facts.exact_numbers }
+    }
+}
+
 /// A session as known so far.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionFacts {
@@ -310,7 +322,7 @@ pub(super) struct Latest<T> {
     pub(super) fact: T,
     /// The message that told it last: its place among others that could be meant. Of sessions reports do not count.
     pub(super) position: Position,
-    /// The entry that tells it: a later one, if it was carried forward.
+    /// The entry that tells it: a later one, if it was carried forward, or reported on.
     pub(super) told: Position,
 }
 
@@ -324,25 +336,28 @@ impl Ranked {
         self.0.insert(at, (rank, session));
     }
 
-    fn remove(&mut self, rank: Rank) -> Option<Arc<pb::store::Session>> {
-        let at = self.0.binary_search_by_key(&rank, |(other, _)| *other).ok()?;
-        Some(self.0.remove(at).1)
+    /// Removes a session, as it was told when it got this rank.
+    fn remove(&mut self, rank: Rank, session: &Arc<pb::store::Session>) {
+        let from = self.0.partition_point(|(other, _)| *other < rank);
+        let of_rank = self.0[from..].iter().take_while(|(other, _)| *other == rank);
+        let at = of_rank.into_iter().position(|(_, known)| Arc::ptr_eq(known, session));
+        at.map(|at| self.0.remove(from + at));
     }
 
     /// Gives a session another rank.
-    fn rerank(&mut self, from: Rank, to: Rank) {
+    fn rerank(&mut self, session: &Arc<pb::store::Session>, from: Rank, to: Rank) {
         match self.0.last_mut() {
-            Some((last, _)) if *last == from && to > from => *last = to,
+            Some((last, known)) if *last == from && to > from && Arc::ptr_eq(known, session) => *last = to,
             _ => {
-                if let Some(session) = self.remove(from) {
-                    self.insert(to, session);
-                }
+                self.remove(from, session);
+                self.insert(to, session.clone());
             }
         }
     }
 }
 
-/// See [`Facts`]. A message tells one session, so that no two have the same rank.
+/// See [`Facts`]. A message ranks one session, so that no two have the same rank, but for one that is told anew at its former rank: for a
+/// moment it is there as it was and as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     active: bool,
@@ -409,9 +424,13 @@ fn insert<K: Eq + Hash>(index: &mut HashMap<K, Ranked>, key: K, rank: Rank, sess
     index.entry(key).or_default().insert(rank, session.clone());
 }
 
-fn remove<Q: Eq + Hash + ?Sized, K: Eq + Hash + Borrow<Q>>(index: &mut HashMap<K, Ranked>, key: &Q, rank: Rank) {
+fn remove<Q, K>(index: &mut HashMap<K, Ranked>, key: &Q, rank: Rank, session: &Arc<pb::store::Session>)
+where
+    Q: Eq + Hash + ?Sized,
+    K: Eq + Hash + Borrow<Q>,
+{
     if let Some(ranked) = index.get_mut(key) {
-        ranked.remove(rank);
+        ranked.remove(rank, session);
         if ranked.0.is_empty() {
             index.remove(key);
         }
@@ -467,10 +486,7 @@ impl State {
         let last_activity = carried.last_activity.or(session.opened_at).unwrap_or_default();
         let session = self.apply_session(position, told, session, last_activity);
         if let Some(customer) = &carried.customer {
-            let fact = Arc::new(CustomerFacts {
-                customer: customer.customer.clone().unwrap_or_default(),
-                exact_numbers: customer.exact_numbers.clone(),
-            });
+            let fact = Arc::new(CustomerFacts::from_pb(customer.clone()));
             self.customers.insert(session.customer_id.clone(), Latest { fact, position, told });
         }
     }
@@ -500,7 +516,7 @@ impl State {
                 self.of_customer.get_mut(&session.customer_id),
                 conversation.map(|conversation| &mut conversation.sessions),
             ];
-            ranked.into_iter().flatten().for_each(|ranked| ranked.rerank(from, to));
+            ranked.into_iter().flatten().for_each(|ranked| ranked.rerank(&fact, from, to));
             return fact;
         }
         let known = self.sessions.remove(&session.id);
@@ -543,11 +559,11 @@ impl State {
     fn unrank(&mut self, known: &Latest<SessionFacts>) {
         let (rank, session) = (known.rank(), &known.fact.session);
         let (key, address) = (self.key_of(session), self.address_of(session));
-        remove(&mut self.of_key, &key, rank);
-        remove(&mut self.of_address, &address, rank);
-        remove(&mut self.of_customer, session.customer_id.as_str(), rank);
+        remove(&mut self.of_key, &key, rank, session);
+        remove(&mut self.of_address, &address, rank, session);
+        remove(&mut self.of_customer, session.customer_id.as_str(), rank, session);
         if let Some(conversation) = self.conversations.get_mut(&session.conversation_id) {
-            conversation.sessions.remove(rank);
+            conversation.sessions.remove(rank, session);
             if conversation.sessions.0.is_empty() {
                 self.conversations.remove(&session.conversation_id);
             }

@@ -510,13 +510,18 @@ impl Facts for Layers<'_> {
     }
 
     fn is_open(&self, id: DeliveryId) -> bool {
-        let told = || self.tail.generations().map(|state| state.deliveries().get(id));
-        let progress = told().find_map(|(_, progress)| progress);
-        let is_planned_here = || told().any(|(plan, _)| plan.is_some());
-        // Mostly the tail knows.
-        match progress {
-            Some(progress) if !progress.is_open() => false,
-            _ => is_planned_here() || self.delivery(id).is_some_and(|delivery| delivery.progress.is_open()),
+        let mut is_planned_here = false;
+        for (plan, progress) in self.tail.generations().map(|state| state.deliveries().get(id)) {
+            is_planned_here |= plan.is_some();
+            if let Some(progress) = progress {
+                if !progress.is_open() {
+                    return false;
+                }
+                // What was told before does not count.
+                break;
+            }
         }
+        // Mostly the tail knows.
+        is_planned_here || self.delivery(id).is_some_and(|delivery| delivery.progress.is_open())
     }
 }

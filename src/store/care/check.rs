@@ -305,7 +305,7 @@ impl<'i> Against<'i> {
         for key in id_keys(self.key, stored) {
             match self.lookup.holds(&key) {
                 Ok(true) => {}
-                Ok(false) => self.differ(format!("the message of position {} is not found by its id", stored.position)),
+                Ok(false) => self.differ(format!("what the entry of position {} tells is not found by its id", stored.position)),
                 Err(error) => self.differ(error.to_string()),
             }
         }

@@ -163,6 +163,10 @@ impl Facts for Model<'_> {
     fn customer(&self, id: &str) -> Option<Arc<CustomerFacts>> {
         self.0.iter().rev().find_map(|stored| {
             stored.entry.session.as_ref().filter(|session| session.customer_id == id)?;
+            let carried = stored.entry.carried.as_ref().and_then(|carried| carried.customer.as_ref());
+            if let Some(customer) = carried.cloned().map(CustomerFacts::from_pb) {
+                return Some(Arc::new(customer));
+            }
             let message = stored.entry.message.as_ref()?;
             let customer = message.header.as_ref()?.customer.clone()?;
             Some(Arc::new(CustomerFacts { customer, exact_numbers: customer_numbers(&message.exact_numbers) }))

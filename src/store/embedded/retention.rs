@@ -3,7 +3,7 @@
 use super::core::{Core, Seen, unavailable};
 use super::sessions::Reach;
 use crate::pb::store::{Carried, CarriedDelivery, Entry};
-use crate::store::index::{IndexError, to_pb};
+use crate::store::index::IndexError;
 use crate::store::log::name_of;
 use crate::store::tail::{Layers, Tail};
 use crate::store::{
@@ -230,7 +230,7 @@ impl Core {
             let carried = Carried {
                 session: Some(session.as_ref().clone()),
                 position: position.0,
-                customer: customer.map(|facts| to_pb(&facts)),
+                customer: customer.map(|facts| facts.to_pb()),
                 last_activity: Some(last_activity),
                 delivery: None,
             };

@@ -230,8 +230,7 @@ impl<'i> Lookup<'i> {
         let Some(bytes) = facts else { return Ok(None) };
         let damaged = IndexError::Damaged { what: format!("customer {id} cannot be read") };
         let facts = pb::store::CustomerFacts::decode(&*bytes).map_err(|_| damaged)?;
-        let customer = facts.customer.unwrap_or_default();
-        Ok(Some(Arc::new(CustomerFacts { customer, exact_numbers: facts.exact_numbers })))
+        Ok(Some(Arc::new(CustomerFacts::from_pb(facts))))
     }
 
     /// The newest message of a conversation's history, 0 if it has none; none for an unknown conversation.

@@ -15,7 +15,6 @@ mod tests;
 
 pub(crate) use ids::Merge;
 pub(crate) use lookup::Lookup;
-pub(crate) use write::to_pb;
 
 use super::Position;
 use super::disk::{Directory, Disk};

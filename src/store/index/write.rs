@@ -3,8 +3,7 @@
 use super::ids;
 use super::run::Row;
 use super::{Index, IndexError, deliveries, position};
-use crate::pb;
-use crate::store::facts::{CustomerFacts, Latest, SessionFacts, SessionKey, State};
+use crate::store::facts::{Latest, SessionFacts, SessionKey, State};
 use crate::store::log::Block;
 use crate::store::pauses::Pauses;
 use crate::store::{Position, clock};
@@ -156,7 +155,7 @@ fn write_customers(transaction: &Transaction<'_>, state: &State, pauses: &mut Pa
              position = excluded.position, told = excluded.told, facts = excluded.facts",
     )?;
     for (id, Latest { fact, position, told }) in state.customers() {
-        let facts = to_pb(fact).encode_to_vec();
+        let facts = fact.to_pb().encode_to_vec();
         statement.execute(params![id, position.0.cast_signed(), told.0.cast_signed(), facts])?;
         pauses.after_row();
     }
@@ -180,9 +179,4 @@ fn write_blocks(transaction: &Transaction<'_>, blocks: &[Block]) -> Result<(), I
         statement.execute(params![first, end, segment, offset, length, block.accepted_at, block.filter.to_bytes()])?;
     }
     Ok(())
-}
-
-/// A customer as it stands in the log and in the index.
-pub(crate) fn to_pb(facts: &CustomerFacts) -> pb::store::CustomerFacts {
-    pb::store::CustomerFacts { customer: Some(facts.customer.clone()), exact_numbers: facts.exact_numbers.clone() }
 }

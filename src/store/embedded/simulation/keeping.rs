@@ -8,12 +8,14 @@ use super::machine::small;
 use super::world::{End, World, scan};
 use crate::pb;
 use crate::pb::store::{DeliveryState, Endpoint, Entry, Session, Submission};
+use crate::sessions;
 use crate::store::conformance::{Model, belonging, planning, redriving, said, step};
 use crate::store::random::Random;
 use crate::store::{
     Delivery, DeliveryId, Error, Facts, Filter, Frame, Name, Page, Position, Progress, SessionKey, Stored, accepted_at,
     message_of, planned_at,
 };
+use futures::FutureExt as _;
 use prost_types::Timestamp;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -243,6 +245,50 @@ fn a_session_that_is_only_reported_on_stays_where_it_stood_although_what_put_it_
     kept.world.end(if random.coin() { End::Killed } else { End::PowerLoss }, random);
     kept.world.recover(random);
     check(&kept, "after a crash");
+}
+
+/// The step that tells what a provider calls a message has no message of its own, and may be the last that is told of a session.
+#[test]
+fn a_customer_is_kept_for_as_long_as_the_session_that_only_a_step_has_told_since() {
+    let random = &mut Random::seeded_by("SIMULATION_SEED");
+    let mut kept = Kept::new(random);
+    let mut entry = belonging("said", "c");
+    let session = entry.session.get_or_insert_default();
+    session.customer_id = "one".into();
+    let step = Entry { session: Some(session.clone()), about: 1, ..Entry::default() };
+    let customer = pb::Customer { first_name: Some("Ada".into()), ..pb::Customer::default() };
+    entry.message.get_or_insert_default().header.get_or_insert_default().customer = Some(customer);
+    let check = |kept: &Kept, when: &str| {
+        let known = kept.world.core().look(|facts| facts.customer("one"));
+        assert_eq!(known.and_then(|known| known.customer.first_name.clone()).as_deref(), Some("Ada"), "{when}");
+    };
+    kept.append(vec![entry]);
+    while kept.world.core().segments.firsts().len() < 3 {
+        kept.append(vec![said(&format!("beside {}", kept.all.len()))]);
+    }
+    // Not through the world: whoever reads the log does not see it.
+    let stage = Box::new(|facts: &dyn Facts| {
+        let mut step = step;
+        sessions::bring_up_to_date(&mut step, facts);
+        Ok(vec![step])
+    });
+    let staged = kept.world.core().stage(None, stage).now_or_never().expect("there is room").expect("is accepted");
+    assert!(kept.world.core().write_next());
+    let told = staged.durable().now_or_never().expect("is written").expect("is durable")[0].position;
+    kept.grow();
+    kept.world.keep_house();
+    let oldest = kept.world.oldest();
+    assert!(oldest > Position(1) && oldest <= told, "{oldest} is the oldest");
+    check(&kept, "once the message has gone");
+    kept.world.close();
+    kept.world.machine.remove_index();
+    kept.world.open();
+    check(&kept, "in an index that is made again");
+    while kept.world.oldest() <= told {
+        kept.grow();
+        kept.world.keep_house();
+    }
+    check(&kept, "carried forward");
 }
 
 /// What is to be delivered, and of no use soon.
