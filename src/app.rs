@@ -23,6 +23,7 @@ use crate::subscriptions::{self, Subscriptions};
 use crate::wire::Bounds;
 use crate::{grpc, webhook};
 use axum::Router;
+use axum::body::Body;
 use axum::http::StatusCode;
 use std::future::Future;
 use std::io;
@@ -136,9 +137,9 @@ impl Gateway {
         let (routes, health) = grpc::opening().await;
         let routes = grpc::counted(routes, &signs.metrics.grpc);
         let tls = self.credentials.tls.clone();
-        let face = grpc_face(routes.into_axum_router());
+        let face = grpc_face(routes.into_axum_router(), grpc_full(&signs.metrics));
         let grpc_server = listener::serve(&self.grpc, tls.clone(), face, grpc_limits(&self.config.grpc), stop.clone());
-        let face = http::face(http::opening(signs.clone()));
+        let face = http::face(http::opening(signs.clone()), &signs.metrics.http, &[]);
         let http_server = listener::serve(&self.http, tls, face, http_limits(&self.config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
         tokio::pin!(servers);
@@ -209,8 +210,12 @@ impl Gateway {
         )
         .await;
         let routes = grpc::counted(routes, &metrics.grpc);
-        let grpc_face = grpc_face(browsers::allow(routes.into_axum_router(), &config.grpc.cors.allowed_origins));
-        let http_face = http::face(http::router(inbox, subscriptions, sessions, desk, &gate, signs, &http_settings(&config)));
+        let routers = [routes.into_axum_router(), grpc_full(metrics)];
+        let [router, full] = routers.map(|router| browsers::allow(router, &config.grpc.cors.allowed_origins));
+        let grpc_face = grpc_face(router, full);
+        let requests = metrics.http.clone();
+        let router = http::router(inbox, subscriptions, sessions, desk, &gate, signs, &http_settings(&config));
+        let http_face = http::face(router, &requests, &config.http.cors.allowed_origins);
         let grpc_server = listener::serve(grpc_listener, tls.clone(), grpc_face, grpc_limits(&config.grpc), stop.clone());
         let http_server = listener::serve(http_listener, tls, http_face, http_limits(&config), stop.clone());
         let servers = async { tokio::join!(grpc_server, http_server) };
@@ -489,8 +494,14 @@ fn grpc_settings(config: &Config) -> grpc::Settings {
     }
 }
 
-fn grpc_face(router: Router) -> Face {
-    Face { router, probes: &grpc::PROBES, full: grpc::full }
+/// Tells every call that there is no place for its connection.
+fn grpc_full(metrics: &Metrics) -> Router {
+    let full = Router::new().fallback(async || grpc::full::<Body>());
+    grpc::counted(full.into(), &metrics.grpc).into_axum_router()
+}
+
+fn grpc_face(router: Router, full: Router) -> Face {
+    Face { router, probes: &grpc::PROBES, full }
 }
 
 fn grpc_limits(config: &config::Grpc) -> listener::Settings {

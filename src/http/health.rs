@@ -34,12 +34,12 @@ struct Progress {
     of: u64,
 }
 
-/// The paths of probes.
-pub(super) const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+/// The paths of probes, and of what a gateway that is full has to tell of itself.
+pub(super) const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 pub(super) fn routes(Signs { readiness, metrics }: Signs) -> Routes {
-    let [alive_at, ready_at] = PROBES;
-    vec![(alive_at, get(alive)), (ready_at, get(ready).with_state(readiness)), ("/metrics", get(measures).with_state(metrics))]
+    let [alive_at, ready_at, measures_at] = PROBES;
+    vec![(alive_at, get(alive)), (ready_at, get(ready).with_state(readiness)), (measures_at, get(measures).with_state(metrics))]
 }
 
 /// The process answers: that is all.

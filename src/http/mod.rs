@@ -29,6 +29,7 @@ use crate::delivery::Desk;
 use crate::error::Error;
 use crate::inbox::{Inbox, Reuse};
 use crate::listener::Face;
+use crate::metrics::Requests;
 use crate::sessions::Sessions;
 use crate::subscriptions::Subscriptions;
 use admission::admitting;
@@ -41,6 +42,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use observe::{Observer, observe};
 use problem::Problem;
+use std::sync::Arc;
 use std::time::Duration;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -92,7 +94,12 @@ pub fn router(
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async || Problem::UnknownPath)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed);
-    let router = match cors(&settings.allowed_origins) {
+    framed(router, observer, &settings.allowed_origins)
+}
+
+/// What is true of every request comes around a router.
+fn framed(router: Router, observer: Arc<Observer>, allowed_origins: &[String]) -> Router {
+    let router = match cors(allowed_origins) {
         Some(cors) => router.layer(cors),
         None => router,
     };
@@ -104,16 +111,19 @@ pub fn opening(signs: Signs) -> Router {
     let requests = signs.metrics.http.clone();
     let routes = health::routes(signs);
     let observer = Observer::new(&requests, &routes);
-    routes
+    let router = routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
-        .fallback(async || Problem::Failed(Error::Opening))
-        .layer(middleware::from_fn_with_state(observer, observe))
+        .fallback(async || Problem::Failed(Error::Opening));
+    framed(router, observer, &[])
 }
 
-/// What a listener serves with this router, which is that of the face.
-pub fn face(router: Router) -> Face {
-    Face { router, probes: &health::PROBES, full: || Problem::Failed(Error::TooManyConnections).into_response() }
+/// What a listener serves with this router, which is that of the face. Whom it has no place for is counted among `requests`, too, and pages
+/// of allowed origins may read that.
+pub fn face(router: Router, requests: &Requests, allowed_origins: &[String]) -> Face {
+    let full = Router::new().fallback(async || Problem::Failed(Error::TooManyConnections));
+    let full = framed(full, Observer::new(requests, &Routes::new()), allowed_origins);
+    Face { router, probes: &health::PROBES, full }
 }
 
 fn routes(

@@ -62,7 +62,8 @@ async fn notifications(
 /// What a stream would begin with. Nobody is attached: whoever asks for headers alone reads nothing.
 async fn head(State(desk): State<Desk>, headers: HeaderMap, query: query::Raw) -> Result<impl IntoResponse, Problem> {
     request::read(query, headers.get(LAST_EVENT_ID), desk.filter_values)?;
-    Ok(HEADERS)
+    // A stream has no length.
+    Ok((HEADERS, Body::from_stream(stream::empty::<Result<Vec<u8>, Infallible>>())))
 }
 
 /// The next event as text; the last one says why the stream ends.

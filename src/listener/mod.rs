@@ -63,10 +63,10 @@ pub struct Settings {
 pub struct Face {
     /// All of it.
     pub router: Router,
-    /// The paths of probes, which are answered although the gateway is full: what is there is cheap, and ends.
+    /// The paths of probes and the like, which are answered although the gateway is full: what is there is cheap, and ends.
     pub probes: &'static [&'static str],
-    /// The answer to every other request where there is no place for its connection.
-    pub full: fn() -> Response,
+    /// Tells every other request that there is no place for its connection.
+    pub full: Router,
 }
 
 /// Serves a face to whoever connects to `listener`, over HTTP/1.1 and HTTP/2, in TLS if there is some.

@@ -18,14 +18,17 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-/// Most connections beyond the bound.
-const MOST: usize = 32;
+/// Most connections beyond the bound: with [`PARTING`] they bound how many may come in a second before a probe has to wait.
+const MOST: usize = 256;
 
 /// Connections beyond the bound that need not leave for one that comes. The others are what those have that are leaving.
-const UNDISTURBED: usize = 16;
+const UNDISTURBED: usize = 128;
 
 /// Longest that a connection is beyond the bound, and that a request waits for a place within it: shorter than probes wait for an answer.
 pub(super) const SHORT: Duration = Duration::from_secs(2);
+
+/// It is told at most so often that a listener is full: strangers decide how often it is.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Longest that it takes to leave: the last answer has to go out.
 pub(super) const PARTING: Duration = Duration::from_millis(250);
@@ -37,7 +40,8 @@ pub(super) struct Places {
     beyond: Arc<Semaphore>,
     /// How each of those beyond the bound is told to leave, who came first before the others.
     guests: VecDeque<CancellationToken>,
-    is_full: bool,
+    /// When it was last told that all places within the bound are taken.
+    told: Option<Instant>,
 }
 
 /// The place of a connection.
@@ -52,7 +56,7 @@ pub(super) enum Place {
 impl Places {
     pub(super) fn new(bound: usize) -> Self {
         let [within, beyond] = [bound, MOST].map(|places| Arc::new(Semaphore::new(places)));
-        Self { within, beyond, guests: VecDeque::new(), is_full: false }
+        Self { within, beyond, guests: VecDeque::new(), told: None }
     }
 
     /// Room for a connection beyond the bound: who accepts one has it first. It waits only for those who are leaving.
@@ -62,18 +66,18 @@ impl Places {
 
     /// The place of a connection that was accepted: beyond the bound, in `room`, if there is none within.
     pub(super) fn place(&mut self, room: OwnedSemaphorePermit) -> Place {
-        let within = self.within.clone().try_acquire_owned().ok();
-        let was_full = std::mem::replace(&mut self.is_full, within.is_none());
-        if let Some(permit) = within {
+        if let Ok(permit) = self.within.clone().try_acquire_owned() {
             return Place::Within { _permit: permit };
         }
-        if !was_full {
+        let now = Instant::now();
+        if self.told.is_none_or(|told| now >= told + QUIET) {
+            self.told = Some(now);
             tracing::warn!("all connections that a listener takes are in use; max_connections sets how many");
         }
         let guest = Guest {
             within: self.within.clone(),
             leave: CancellationToken::new(),
-            until: Instant::now() + SHORT,
+            until: now + SHORT,
             held: Mutex::new(Held { standing: Standing::Beyond, _permit: room }),
         };
         self.guests.retain(|other| !other.is_cancelled());
@@ -149,7 +153,7 @@ impl Guest {
     {
         let version = request.version();
         let is_served = face.probes.contains(&request.uri().path()) || self.moves_within().await;
-        let mut response = if is_served { face.router.oneshot(request).await? } else { (face.full)() };
+        let mut response = if is_served { face.router } else { face.full }.oneshot(request).await?;
         if version <= Version::HTTP_11 && !self.is_within() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

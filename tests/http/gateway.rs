@@ -122,11 +122,13 @@ impl Gateway {
         tokio::spawn(writer.run());
         let (readiness, ready) = watch::channel(Readiness::Ready);
         let signs = Signs { readiness: ready, metrics: Metrics::default() };
+        let requests = signs.metrics.http.clone();
         let router = http::router(inbox, subscriptions, Sessions::new(store), dispatcher.desk(), &Gate::open(), signs, &settings);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let until = shutdown.clone();
-        let served = tokio::spawn(listener::serve(listener, None, http::face(router), connections, until));
+        let face = http::face(router, &requests, &settings.allowed_origins);
+        let served = tokio::spawn(listener::serve(listener, None, face, connections, until));
         (Self { address, readiness, shutdown, served }, dispatcher)
     }
 

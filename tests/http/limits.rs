@@ -134,7 +134,7 @@ async fn full() -> (Gateway, Client) {
 #[tokio::test]
 async fn a_gateway_that_is_full_answers_probes_and_tells_everybody_else_to_come_again() {
     let (gateway, mut first) = full().await;
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/healthz", "/readyz", "/metrics"] {
         let mut probe = gateway.connect().await;
         let answer = probe.get(path).await;
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "{path}");
@@ -145,6 +145,9 @@ async fn a_gateway_that_is_full_answers_probes_and_tells_everybody_else_to_come_
     assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("TOO_MANY_CONNECTIONS")));
     assert_eq!((answer.header("retry-after"), answer.header("connection")), (Some("1"), Some("close")));
     assert_eq!(second.rest().await, b"");
+    let refused = r#"cim_requests_total{face="http",method="POST other",code="503"} 1"#;
+    let metrics = first.get("/metrics").await;
+    assert!(metrics.text().contains(refused), "{}", metrics.text());
     assert_eq!(first.get("/v1/messages/m-1").await.status, 404);
 }
 
@@ -162,11 +165,13 @@ async fn one_connection_too_many_waits_for_its_place_and_keeps_that() {
 }
 
 #[tokio::test]
-async fn who_connects_to_a_gateway_that_is_full_and_says_nothing_is_in_no_probes_way() {
+async fn who_connects_to_a_gateway_that_is_full_and_says_little_is_in_no_probes_way() {
     let (gateway, _first) = full().await;
     let mut silent = Vec::new();
-    for _ in 0..200 {
-        silent.push(gateway.connect().await);
+    for said in ["", "G"].repeat(150) {
+        let mut client = gateway.connect().await;
+        client.send(said.as_bytes()).await;
+        silent.push(client);
     }
     let answer = tokio::time::timeout(PROBES_PATIENCE, async { gateway.connect().await.get("/healthz").await }).await;
     assert_eq!(answer.expect("in time").status, 200);

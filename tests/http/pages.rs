@@ -105,6 +105,8 @@ async fn whoever_is_no_page_or_one_that_may_call_attaches_a_reader() {
         "origin: https://desk.example.org\r\n",
         // As the client calls it.
         "origin: http://gateway\r\n",
+        // Its browser has asked before it sent a key.
+        "sec-fetch-site: same-site\r\norigin: https://elsewhere.example\r\nauthorization: Bearer key\r\n",
     ] {
         let gateway = gateway(&[ORIGIN]).await;
         let mut reader = Events::open(&gateway, "?subscription=desk", headers).await;
