@@ -25,10 +25,14 @@ pub(crate) struct Reported {
 /// Finds what a notification reports on: by the id of a message, or by the id that the provider of the channel has for it. Of any other
 /// message it is nothing.
 pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported {
-    // Most messages are none: nothing is looked up for them while others wait.
-    if !message::reports(message) {
-        return Reported::default();
-    }
+    let kind = message::kind(message);
+    // Whoever knows only the provider's id may send it in the place of the message's, and the other way round.
+    let reported_id = match kind {
+        Some(Kind::DeliveryNotification(notification)) => notification.message_id.as_deref(),
+        Some(Kind::DeletedNotification(notification)) => notification.message_id.as_deref(),
+        // Most messages: nothing is looked up for them while others wait.
+        _ => return Reported::default(),
+    };
     let header = message.header.as_ref();
     let provider_id = header.and_then(|header| header.provider_message_id.as_deref()).filter(|id| !id.is_empty());
     let session = header.and_then(|header| header.channel_session_id.as_deref()).and_then(|id| facts.session(id));
@@ -39,17 +43,11 @@ pub(crate) fn reported(facts: &dyn Facts, message: &pb::CimMessage) -> Reported 
         let own = service_identifier.and_then(|service_identifier| facts.named(Name::MessageOn { service_identifier, id }));
         own.or_else(|| facts.named(Name::Message(id)))
     };
-    let notification = match message::kind(message) {
-        Some(Kind::DeliveryNotification(notification)) => notification,
-        Some(Kind::DeletedNotification(notification)) => {
-            let named = notification.message_id.as_deref().and_then(by_message);
-            return Reported { session: named.and_then(|named| named.session), ..Reported::default() };
-        }
-        _ => return Reported::default(),
-    };
+    if let Some(Kind::DeletedNotification(_)) = kind {
+        let named = reported_id.and_then(by_message);
+        return Reported { session: named.and_then(|named| named.session), ..Reported::default() };
+    }
     let by_provider = |id: &str| facts.named(Name::Provider { service_identifier: service_identifier?, id });
-    // Whoever knows only the provider's id may send it in the place of the message's, and the other way round.
-    let reported_id = notification.message_id.as_deref();
     let ids = [reported_id, provider_id.filter(|id| reported_id != Some(*id))];
     let is_own = |named: &Named| {
         let session = named.session.as_ref();

@@ -20,10 +20,10 @@ use crate::customers;
 use crate::message;
 use crate::pb;
 use crate::pb::body::Kind;
-use crate::pb::store::{Carried, Entry, Routing, Session, Submission};
+use crate::pb::store::{Entry, Routing, Session, Submission};
 use crate::pb::{Audience, SenderType, SessionEndReason};
 use crate::receipts;
-use crate::store::{CustomerFacts, Facts, Frame, SessionFacts, SessionKey, is_of_customer};
+use crate::store::{CustomerFacts, Facts, Frame, SessionKey, is_of_customer, numbers_of};
 use crate::violation::{Reason, Violations};
 use crate::wire;
 use prost::Message as _;
@@ -412,18 +412,13 @@ pub(crate) fn gist(message: &pb::CimMessage) -> pb::CimMessage {
         provider_message_id: header.provider_message_id.clone(),
         ..pb::Header::default()
     });
-    let exact_numbers = numbers_of(message, |pointer| is_of_channel(pointer) || is_of_customer(pointer));
+    let exact_numbers = numbers_of(&message.exact_numbers, |pointer| is_of_channel(pointer) || is_of_customer(pointer));
     pb::CimMessage { id: message.id.clone(), header, exact_numbers, ..pb::CimMessage::default() }
 }
 
 /// The exact numbers of the channel's data of a message.
 pub(crate) fn channel_numbers(message: &pb::CimMessage) -> wire::Exact {
-    numbers_of(message, is_of_channel)
-}
-
-fn numbers_of(message: &pb::CimMessage, is_wanted: impl Fn(&str) -> bool) -> wire::Exact {
-    let wanted = message.exact_numbers.iter().filter(|(pointer, _)| is_wanted(pointer));
-    wanted.map(|(pointer, literal)| (pointer.clone(), literal.clone())).collect()
+    numbers_of(&message.exact_numbers, is_of_channel)
 }
 
 fn is_of_channel(pointer: &str) -> bool {
@@ -460,28 +455,26 @@ pub(crate) fn by_gateway(message: &mut pb::CimMessage, body: pb::Body, at: Times
 /// gone on to another.
 pub(crate) fn bring_up_to_date(entry: &mut Entry, facts: &dyn Facts) {
     let Some(session) = &mut entry.session else { return };
-    let Some((position, SessionFacts { session: known, last_activity })) = facts.session_and_position(&session.id) else {
+    let Some((position, known)) = facts.session_and_position(&session.id) else {
         // It went with all that told it.
         entry.session = None;
         return;
     };
-    if *session != *known {
-        session.clone_from(&known);
+    if *session != *known.session {
+        session.clone_from(&known.session);
     }
-    (entry.last_activity, entry.ranked_at) = (Some(last_activity), position.0);
-    let customer = facts.customer(&known.customer_id);
+    (entry.last_activity, entry.ranked_at) = (Some(known.last_activity), position.0);
+    let customer = facts.customer(&known.session.customer_id);
     let Some(message) = entry.message.as_deref_mut() else {
         // Whatever tells a session tells its customer, too: else the log would let go of the customer first.
-        let (session, customer) = (Some(Session::clone(&known)), customer.map(|customer| customer.to_pb()));
-        let carried = Carried { session, position: position.0, customer, last_activity: Some(last_activity), delivery: None };
-        entry.carried = Some(carried.into());
+        entry.carried = Some(known.carried(position, customer.as_deref()).into());
         return;
     };
     let Some(customer) = customer else { return };
     let repeated = message.header.as_ref().and_then(|header| header.customer.as_ref());
     if repeated != Some(&customer.customer) || crate::store::customer_numbers(&message.exact_numbers) != customer.exact_numbers {
         message.exact_numbers.retain(|pointer, _| !is_of_customer(pointer));
-        fill(message, &known, Arc::unwrap_or_clone(customer));
+        fill(message, &known.session, Arc::unwrap_or_clone(customer));
     }
 }
 

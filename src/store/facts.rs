@@ -44,6 +44,19 @@ pub struct CustomerFacts {
     pub exact_numbers: Exact,
 }
 
+impl SessionFacts {
+    /// As it stands in an entry that carries it forward, or tells it without a message: with its customer, and ranked at `position`.
+    pub(crate) fn carried(&self, position: Position, customer: Option<&CustomerFacts>) -> pb::store::Carried {
+        pb::store::Carried {
+            session: Some(pb::store::Session::clone(&self.session)),
+            position: position.0,
+            customer: customer.map(CustomerFacts::to_pb),
+            last_activity: Some(self.last_activity),
+            delivery: None,
+        }
+    }
+}
+
 impl CustomerFacts {
     /// As they stand in the log and in the index.
     pub(crate) fn to_pb(&self) -> pb::store::CustomerFacts {
@@ -339,9 +352,10 @@ impl Ranked {
     /// Removes a session, as it was told when it got this rank.
     fn remove(&mut self, rank: Rank, session: &Arc<pb::store::Session>) {
         let from = self.0.partition_point(|(other, _)| *other < rank);
-        let of_rank = self.0[from..].iter().take_while(|(other, _)| *other == rank);
-        let at = of_rank.into_iter().position(|(_, known)| Arc::ptr_eq(known, session));
-        at.map(|at| self.0.remove(from + at));
+        let mut of_rank = self.0[from..].iter().take_while(|(other, _)| *other == rank);
+        if let Some(at) = of_rank.position(|(_, known)| Arc::ptr_eq(known, session)) {
+            self.0.remove(from + at);
+        }
     }
 
     /// Gives a session another rank.
@@ -728,8 +742,13 @@ impl State {
 
 /// The exact numbers that belong to the customer of a message.
 pub(crate) fn customer_numbers(exact: &Exact) -> Exact {
-    let of_customer = exact.iter().filter(|(pointer, _)| is_of_customer(pointer));
-    of_customer.map(|(pointer, literal)| (pointer.clone(), literal.clone())).collect()
+    numbers_of(exact, is_of_customer)
+}
+
+/// The exact numbers whose pointers are wanted.
+pub(crate) fn numbers_of(exact: &Exact, is_wanted: impl Fn(&str) -> bool) -> Exact {
+    let wanted = exact.iter().filter(|(pointer, _)| is_wanted(pointer));
+    wanted.map(|(pointer, literal)| (pointer.clone(), literal.clone())).collect()
 }
 
 /// True for a number that belongs to the customer of a message.

@@ -58,7 +58,7 @@ pub use deliveries::{
 };
 pub use facts::{Common, CustomerFacts, Facts, Name, Named, SessionFacts, SessionKey};
 use facts::{Rank, is_active, ranked_at};
-pub(crate) use facts::{customer_numbers, is_of_customer, last_activity, told_names};
+pub(crate) use facts::{customer_numbers, is_of_customer, last_activity, numbers_of, told_names};
 pub use filter::Filter;
 pub(crate) use filter::{Whereabouts, is_internal};
 pub use registry::Registry;

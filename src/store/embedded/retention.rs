@@ -6,9 +6,7 @@ use crate::pb::store::{Carried, CarriedDelivery, Entry};
 use crate::store::index::IndexError;
 use crate::store::log::name_of;
 use crate::store::tail::{Layers, Tail};
-use crate::store::{
-    DeliveryId, Error, Facts as _, Frame, Health, Position, SessionFacts, Stored, accepted_at, clock, message_of, planned_at,
-};
+use crate::store::{DeliveryId, Error, Facts as _, Frame, Health, Position, Stored, accepted_at, clock, message_of, planned_at};
 use futures::executor::block_on;
 use prost_types::Timestamp;
 use std::sync::atomic::Ordering;
@@ -221,19 +219,14 @@ impl Core {
             if tail.generations().any(|state| state.sessions().contains_key(id)) {
                 continue;
             }
-            let Some((position, SessionFacts { session, last_activity })) = lookup.session_and_position(id)? else { continue };
-            let told = tail.generations().find_map(|state| state.customers().get(&session.customer_id));
+            let Some((position, known)) = lookup.session_and_position(id)? else { continue };
+            let customer_id = &known.session.customer_id;
+            let told = tail.generations().find_map(|state| state.customers().get(customer_id));
             let customer = match told {
                 Some(latest) => Some(latest.fact.clone()),
-                None => lookup.customer(&session.customer_id)?,
+                None => lookup.customer(customer_id)?,
             };
-            let carried = Carried {
-                session: Some(session.as_ref().clone()),
-                position: position.0,
-                customer: customer.map(|facts| facts.to_pb()),
-                last_activity: Some(last_activity),
-                delivery: None,
-            };
+            let carried = known.carried(position, customer.as_deref());
             frame.push(Entry { carried: Some(carried.into()), ..Entry::default() });
         }
         Ok(frame)

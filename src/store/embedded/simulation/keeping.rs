@@ -58,6 +58,13 @@ impl Kept {
         frame
     }
 
+    /// Says something else until what was said first stands two segments before what comes next.
+    fn go_on_for_two_segments(&mut self) {
+        while self.world.core().segments.firsts().len() < 3 {
+            self.append(vec![said(&format!("beside {}", self.all.len()))]);
+        }
+    }
+
     /// Appends until so much is there that some of it has to go.
     fn grow(&mut self) {
         let full = |world: &World| {
@@ -177,9 +184,7 @@ fn a_session_that_was_carried_forward_goes_before_none_with_a_later_message() {
     };
     kept.append(of_one_customer("early"));
     // Early goes with its segment, and late stays.
-    while kept.world.core().segments.firsts().len() < 3 {
-        kept.append(vec![said(&format!("beside {}", kept.all.len()))]);
-    }
+    kept.go_on_for_two_segments();
     kept.append(of_one_customer("late"));
     let late = kept.world.witness.end();
     kept.grow();
@@ -215,9 +220,7 @@ fn a_session_that_is_only_reported_on_stays_where_it_stood_although_what_put_it_
     };
     kept.append(on("left", Position(0)));
     kept.append(on("went on", Position(0)));
-    while kept.world.core().segments.firsts().len() < 3 {
-        kept.append(vec![said(&format!("beside {}", kept.all.len()))]);
-    }
+    kept.go_on_for_two_segments();
     kept.append(on("left", Position(1)));
     let reported = kept.world.witness.end();
     check(&kept, "in the tail");
@@ -263,9 +266,7 @@ fn a_customer_is_kept_for_as_long_as_the_session_that_only_a_step_has_told_since
         assert_eq!(known.and_then(|known| known.customer.first_name.clone()).as_deref(), Some("Ada"), "{when}");
     };
     kept.append(vec![entry]);
-    while kept.world.core().segments.firsts().len() < 3 {
-        kept.append(vec![said(&format!("beside {}", kept.all.len()))]);
-    }
+    kept.go_on_for_two_segments();
     // Not through the world: whoever reads the log does not see it.
     let stage = Box::new(|facts: &dyn Facts| {
         let mut step = step;
